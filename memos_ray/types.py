@@ -1,0 +1,182 @@
+"""What a cube holds and what it answers with. Plain frozen values: no storage, no Ray, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from datetime import datetime
+from enum import StrEnum
+from typing import Any
+
+
+class Kind(StrEnum):
+    """What a memory is. Messages are what was said; everything else is derived or was handed over as such."""
+
+    MESSAGE = "message"
+    FACT = "fact"
+    PREFERENCE = "preference"
+    EVENT = "event"
+    DOCUMENT = "document"
+    SUMMARY = "summary"
+    TOOL = "tool"
+    TRIPLE = "triple"
+
+
+class Status(StrEnum):
+    """Where a memory stands. Search without a point in time sees `active` only."""
+
+    ACTIVE = "active"
+    SUPERSEDED = "superseded"  # a later fact took its place; `as_of` a time before that still finds it
+    ARCHIVED = "archived"  # put away by its owner, `restore` brings it back
+    MERGED = "merged"  # says the same as another memory, which `get` resolves to
+    DELETED = "deleted"  # only history, `known_at` and a snapshot restore still know it
+
+
+class LinkType(StrEnum):
+    """Edge types with a meaning of their own. Any other string is a user's relation."""
+
+    FOLLOWS = "follows"  # this message came after that one in the same session
+    MENTIONS = "mentions"  # memory -> entity; derived from `entities`, never stored as a link
+    SUPERSEDES = "supersedes"
+    DERIVED_FROM = "derived_from"
+    SIMILAR = "similar"
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """A typed edge to another memory (`target` is its id) or to an entity (`target` is `entity:<name>`)."""
+
+    type: str
+    target: str
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class TimeMention:
+    """A date in the text, resolved against the time at which it was said: [start, end), both UTC."""
+
+    text: str
+    start: datetime
+    end: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a memory came from: a turn of a conversation, or a span of a document; and what extracted it."""
+
+    conversation: str | None = None
+    session: str | None = None
+    turn: str | None = None
+    speaker: str | None = None
+    role: str | None = None
+    document: str | None = None
+    span_start: int | None = None  # characters, half-open
+    span_end: int | None = None
+    heading: str | None = None
+    extractor: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryItem:
+    """One version of one memory.
+
+    `valid_from`/`valid_to` say when it is true (half-open, UTC), `recorded_at` when this version was
+    committed. `created_at` is when the first version was. `sources` has one entry, or more after a merge.
+    """
+
+    id: str
+    text: str
+    kind: Kind
+    valid_from: datetime
+    valid_to: datetime | None
+    recorded_at: datetime
+    created_at: datetime
+    status: Status = Status.ACTIVE
+    version: int = 1
+    entities: tuple[str, ...] = ()
+    links: tuple[Link, ...] = ()
+    times: tuple[TimeMention, ...] = ()
+    sources: tuple[Source, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+    expires_at: datetime | None = None
+
+    @property
+    def source(self) -> Source:
+        """The first source (an empty one if there is none)."""
+        return self.sources[0] if self.sources else Source()
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-ready: times as ISO 8601 strings, empty source fields left out."""
+        return {f.name: to_jsonable(getattr(self, f.name)) for f in fields(self)}
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryEntry:
+    """One step in the life of a memory: which operation made which version."""
+
+    op: str
+    op_id: str
+    seq: int
+    item: MemoryItem
+
+
+@dataclass(frozen=True, slots=True)
+class ArmScore:
+    """What one retrieval arm said of a hit: its raw score and its rank (1 is best)."""
+
+    score: float
+    rank: int
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a hit is where it is. `arms` maps an arm's name to what it said; `fused` is the fused score.
+
+    `neighbour_of` names the hit that pulled this one in, if no arm found it by itself.
+    """
+
+    arms: Mapping[str, ArmScore]
+    fused: float
+    neighbour_of: str | None = None
+    matched_terms: tuple[str, ...] = ()
+    matched_entities: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class SearchHit:
+    """A memory that a search found. `tokens` is the length of its rendered text when a budget was given."""
+
+    cube_id: str
+    item: MemoryItem
+    score: float
+    explanation: Explanation | None = None
+    tokens: int | None = None
+
+    def to_dict(self) -> dict[str, Any]:
+        """mem0's shape (`id`, `memory`, `score`) with everything that this system adds."""
+        d = self.item.to_dict()
+        d["memory"] = d.pop("text")
+        d["score"] = self.score
+        d["cube_id"] = self.cube_id
+        if self.explanation is not None:
+            d["explanation"] = to_jsonable(self.explanation)
+        if self.tokens is not None:
+            d["tokens"] = self.tokens
+        return d
+
+
+def to_jsonable(value: Any) -> Any:
+    """Dataclasses, enums, datetimes, tuples and mappings -> what `json.dumps` takes."""
+    if isinstance(value, datetime):
+        return value.isoformat()
+    if isinstance(value, StrEnum):
+        return value.value
+    if isinstance(value, Source):  # mostly empty: leave that out
+        return {f.name: v for f in fields(value) if (v := getattr(value, f.name)) is not None}
+    if hasattr(value, "__dataclass_fields__"):
+        return {f.name: to_jsonable(getattr(value, f.name)) for f in fields(value)}
+    if isinstance(value, Mapping):
+        return {str(k): to_jsonable(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return [to_jsonable(v) for v in value]
+    return value

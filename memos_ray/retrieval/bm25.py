@@ -1,0 +1,150 @@
+"""Exact, incremental BM25 over slots, under any mask.
+
+    score(q, d) = sum over terms t of q:  idf(t) * tf * (k1 + 1) / (tf + k1 * (1 - b + b * |d| / avg))
+    idf(t)      = ln(1 + (N - df + 0.5) / (df + 0.5))
+
+(Robertson and Zaragoza, "The Probabilistic Relevance Framework", 2009; the idf is Lucene's, never negative.)
+N, df and the average length count what the mask shows and nothing else: a search in the past scores as it
+would have then, and hidden memories leave no trace in the ranking.
+
+Slots are added once and never removed; masks hide them. New texts wait in plain lists until somebody asks,
+then become a segment; segments of similar size are merged, so that there are few, and adding n texts
+costs O(n log n) whatever happens between the additions (the logarithmic method of Bentley and Saxe).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memos_ray.retrieval.arrays import NO_SCORES, NO_SLOTS, Mask, Scores, Slots, best, fit_mask
+from memos_ray.retrieval.postings import Segment, build, merge
+from memos_ray.retrieval.tokens import Vocabulary
+
+K1 = 1.2
+B = 0.75
+_SMALL_SEGMENT = 8_192  # postings; below this a merge costs less than one more segment in every query
+_MERGE_RATIO = 4  # segments are kept at least this much smaller than the one before
+
+
+class TextIndex:
+    """Terms of texts by slot. Not safe for use by several threads at once (a query may merge segments)."""
+
+    def __init__(self) -> None:
+        self.vocabulary = Vocabulary()
+        self._segments: list[Segment] = []
+        self._lengths = np.zeros(256, np.float32)  # terms per slot; 0 where nothing was added
+        self._size = 0
+        self._waiting_terms: list[int] = []
+        self._waiting_slots: list[int] = []
+        self._waiting_counts: list[int] = []
+
+    def __len__(self) -> int:
+        """One more than the highest slot."""
+        return self._size
+
+    def add(self, slot: int, text: str) -> None:
+        """Adds one text; see `add_many`."""
+        self.add_many((slot,), (text,))
+
+    def add_many(self, slots: Sequence[int], texts: Sequence[str]) -> None:
+        """Adds `texts` at `slots`, each of which is new to this index."""
+        number, terms, counts = self.vocabulary.number, self._waiting_terms, self._waiting_counts
+        for text in texts:
+            numbers = number(text)
+            terms += numbers
+            counts.append(len(numbers))
+        self._waiting_slots += slots
+        self._size = max(self._size, max(slots, default=-1) + 1)
+
+    def query_terms(self, text: str) -> list[str]:
+        """The terms that a query with `text` should look for."""
+        return self.vocabulary.query_terms(text)
+
+    def scores(self, terms: Sequence[str], mask: Mask) -> NDArray[np.float64]:
+        """(len(self),) BM25 of every slot that `mask` shows, 0 for others. A repeated term counts again."""
+        self._settle()
+        mask = fit_mask(mask, self._size)
+        term, slots, counts = self._gather(terms)
+        if not len(slots):
+            return np.zeros(self._size)
+        lengths = self._lengths[: self._size]
+        shown = max(1, int(np.count_nonzero(mask)))
+        average = max(1.0, float(lengths @ mask.astype(np.float32)) / shown)
+
+        live = mask.take(slots)
+        if not live.all():
+            term, slots, counts = term[live], slots[live], counts[live]
+        frequency = np.bincount(term, minlength=len(terms))
+        idf = np.log1p((shown - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
+        norm = lengths.take(slots)
+        norm *= K1 * B / average
+        norm += K1 * (1 - B)
+        norm += counts
+        weight = idf.take(term)
+        weight *= counts
+        weight *= K1 + 1
+        weight /= norm
+        totals: NDArray[np.float64] = np.bincount(slots, weight, minlength=self._size)
+        return totals
+
+    def score(self, terms: Sequence[str], mask: Mask, k: int) -> tuple[Slots, Scores]:
+        """The `k` best slots that hold any of `terms`, best first, and their BM25."""
+        if not terms or not self._size:
+            return NO_SLOTS, NO_SCORES
+        return best(self.scores(terms, mask), k, above=0.0)
+
+    def matched_terms(self, slot: int, terms: Sequence[str]) -> tuple[str, ...]:
+        """Those of `terms` that the text at `slot` holds."""
+        self._settle()
+        get = self.vocabulary.get
+        known = [(n, term) for term in dict.fromkeys(terms) if (n := get(term)) is not None]
+        numbers = np.array([number for number, _ in known], np.int64)
+        found = set()
+        for segment in self._segments:
+            for position, start, end in segment.find(numbers):
+                at = start + int(segment.slots[start:end].searchsorted(slot))
+                if at < end and segment.slots[at] == slot:
+                    found.add(known[position][1])
+        return tuple(term for _, term in known if term in found)
+
+    def _gather(self, terms: Sequence[str]) -> tuple[NDArray[np.intp], Slots, NDArray[np.float32]]:
+        """Postings of all `terms`: (position in `terms`, slot, count) of each."""
+        numbers = np.array([-1 if (n := self.vocabulary.get(t)) is None else n for t in terms], np.int64)
+        positions, lengths, slots, counts = [], [], [], []
+        for segment in self._segments:
+            for position, start, end in segment.find(numbers):
+                positions.append(position)
+                lengths.append(end - start)
+                slots.append(segment.slots[start:end])
+                counts.append(segment.counts[start:end])
+        if not slots:
+            return NO_SLOTS, NO_SLOTS, NO_SCORES
+        term = np.repeat(np.array(positions, np.intp), lengths)
+        return term, np.concatenate(slots), np.concatenate(counts)
+
+    def _settle(self) -> None:
+        """Makes a segment of what waits, and merges segments of similar size."""
+        if not self._waiting_slots:
+            return
+        terms = np.array(self._waiting_terms, np.int64)
+        slots = np.array(self._waiting_slots, np.intp)
+        per_text = np.array(self._waiting_counts, np.intp)
+        self._waiting_terms, self._waiting_slots, self._waiting_counts = [], [], []
+
+        if self._size > len(self._lengths):
+            grown = np.zeros(2 * self._size, np.float32)
+            grown[: len(self._lengths)] = self._lengths
+            self._lengths = grown
+        owner = np.repeat(slots, per_text)
+        self._lengths[slots] = np.bincount(
+            np.repeat(np.arange(len(slots)), per_text), terms >= 0, minlength=len(slots)
+        )
+        newest = build(terms, owner)
+        while self._segments and (
+            len(self._segments[-1].slots) < max(_SMALL_SEGMENT, _MERGE_RATIO * len(newest.slots))
+        ):
+            newest = merge(self._segments.pop(), newest)
+        self._segments.append(newest)

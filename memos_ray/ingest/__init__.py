@@ -1,0 +1,1 @@
+"""Messages, documents and triples -> drafts of memories. Knows no storage and no Ray."""

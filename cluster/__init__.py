@@ -1,0 +1,1 @@
+"""Bring-up: starting or joining a system, and the command line."""

@@ -10,8 +10,8 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memos_ray.client import AsyncCube, AsyncMemOS, Cube, MemOS
     from memos_ray.config import Settings
+    from memos_ray.cube_handle import AsyncCube
     from memos_ray.errors import (
         Conflict,
         Corrupt,
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
         SchemaTooNew,
         Unavailable,
     )
+    from memos_ray.memos import AsyncMemOS
+    from memos_ray.sync import Cube, MemOS
     from memos_ray.types import (
         Explanation,
         HistoryEntry,
@@ -42,8 +44,10 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _HOME = {
-    "memos_ray.client": ("AsyncCube", "AsyncMemOS", "Cube", "MemOS"),
     "memos_ray.config": ("Settings",),
+    "memos_ray.cube_handle": ("AsyncCube",),
+    "memos_ray.memos": ("AsyncMemOS",),
+    "memos_ray.sync": ("Cube", "MemOS"),
     "memos_ray.errors": (
         "Conflict",
         "Corrupt",

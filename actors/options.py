@@ -1,0 +1,45 @@
+"""The Ray options of every actor, in one place, each with its reason.
+
+All are `detached`: an actor dies with the process that created it, and neither a driver's end nor the
+directory's restart may take cubes down. All ask for 0 CPUs: they wait for calls most of the time, and a
+laptop with two cores must be able to hold dozens of cubes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+DIRECTORY_NAME = "directory"
+EMBEDDER_NAME = "embedder"
+HOST_PREFIX = "host:"
+
+# Soft state only, rebuilt from the registry and from the hosts that answer: restart for ever. Calls are not
+# retried by Ray: clients retry with their own deadline.
+DIRECTORY: dict[str, Any] = {
+    "num_cpus": 0,
+    "lifetime": "detached",
+    "max_restarts": -1,
+    "max_task_retries": 0,
+    "max_concurrency": 1_000,
+}
+
+# Holds a model and a queue, no state that matters: restart for ever.
+EMBEDDER: dict[str, Any] = {
+    "num_cpus": 0,
+    "lifetime": "detached",
+    "max_restarts": -1,
+    "max_task_retries": 0,
+    "max_concurrency": 1_000,
+}
+
+# Never restarted by Ray: a blank actor of the warm pool takes a dead one's cube in milliseconds, where a
+# restart takes seconds; and only the directory may attach a cube. No task retries: a retried write must
+# come from the client, with its op_id. The concurrency exceeds the bounded queue of a cube, so that a full
+# queue answers `Overloaded` and is not hidden in Ray's own.
+HOST: dict[str, Any] = {
+    "num_cpus": 0,
+    "lifetime": "detached",
+    "max_restarts": 0,
+    "max_task_retries": 0,
+    "max_concurrency": 20_000,
+}

@@ -1,0 +1,165 @@
+"""Joins a running system, or starts one on this machine.
+
+A system is a Ray cluster with a directory actor and an embedder actor in one namespace. It has one set of
+settings, those of whoever started it.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+
+from actors.directory import DirectoryActor
+from actors.embedder import EmbedderActor
+from actors.options import DIRECTORY, DIRECTORY_NAME, EMBEDDER, EMBEDDER_NAME, HOST_PREFIX
+from cluster import local_head
+from memos_ray.config import Settings
+from memos_ray.errors import Invalid, Unavailable
+
+_START_TIMEOUT_S = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """Handles of a running system. `started_ray`: this process started the Ray cluster, which ends with it."""
+
+    settings: Settings
+    directory: Any
+    embedder: Any
+    started_ray: bool
+
+
+def connect(settings: Settings) -> System:
+    """Joins the system that `settings` mean, starting what is missing (`address="local"`: a Ray of this process's own).
+
+    Raises `Unavailable` if the cluster at `settings.address` does not answer, `Invalid` if a system runs there
+    with another data root than the one that `settings` name explicitly.
+    """
+    started = _ensure_ray(settings)
+    running = _find(DIRECTORY_NAME, settings.namespace)
+    if running is None:
+        _create(settings)
+        running = _find(DIRECTORY_NAME, settings.namespace)
+    theirs = _settings_of(running)
+    if "data" in settings.model_fields_set and theirs.data != settings.data:
+        raise Invalid(
+            f"a system with data={theirs.data!r} runs in namespace {settings.namespace!r}, not {settings.data!r}: "
+            "leave data unset to join it, or give another namespace",
+            argument="data",
+        )
+    return System(theirs, running, _find(EMBEDDER_NAME, settings.namespace), started)
+
+
+def up(settings: Settings) -> System:
+    """Starts a Ray head on this machine that outlives this process (unless one runs), and the system on it."""
+    if settings.address is None and local_head.address() is None:
+        prepare_environment()
+        local_head.start()
+    return connect(settings)
+
+
+def down(settings: Settings) -> bool:
+    """Drains and ends the system, then the Ray head that `up` started, if it did. False if nothing was running."""
+    if not ray.is_initialized() and settings.address is None and local_head.address() is None:
+        return False
+    _ensure_ray(settings)
+    directory = _find(DIRECTORY_NAME, settings.namespace)
+    if directory is not None:
+        _end_system(settings, directory)
+    ray.shutdown()
+    return local_head.stop() or directory is not None
+
+
+def _end_system(settings: Settings, directory: Any) -> None:
+    ray.kill(directory)  # first, so that nothing is attached again
+    for entry in ray.util.list_named_actors(all_namespaces=True):
+        if entry["namespace"] != settings.namespace or not entry["name"].startswith(HOST_PREFIX):
+            continue
+        host = _find(entry["name"], settings.namespace)
+        if host is None:
+            continue
+        try:
+            ray.get(host.detach.remote(), timeout=30.0)
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
+            logging.getLogger(__name__).warning("host %s did not drain: %s", entry["name"], error)
+        ray.kill(host)
+    embedder = _find(EMBEDDER_NAME, settings.namespace)
+    if embedder is not None:
+        ray.kill(embedder)
+
+
+def _ensure_ray(settings: Settings) -> bool:
+    """Connects this process to Ray. True if that started a cluster that ends with this process."""
+    if ray.is_initialized():
+        return False
+    prepare_environment()
+    common: dict[str, Any] = {
+        "namespace": settings.namespace,
+        "log_to_driver": False,
+        "logging_level": logging.ERROR,
+    }
+    address = settings.address or os.environ.get("RAY_ADDRESS") or local_head.address() or "local"
+    if address == "local":
+        ray.init(address="local", include_dashboard=False, **common)
+        return True
+    try:
+        ray.init(address=address, **common)
+    except (ConnectionError, RuntimeError, ValueError) as error:
+        raise Unavailable(
+            f"no Ray cluster answers at {address!r} ({error}); `memos-ray up` starts one on this machine", what="ray"
+        ) from error
+    return False
+
+
+def prepare_environment() -> None:
+    """Token authentication, said explicitly, and nothing that waits for a network which may not be there.
+
+    A token is Ray's own default for a new cluster since 2.59; with it in the environment, workers, `ray start`
+    and later drivers agree on it.
+    """
+    os.environ.setdefault("RAY_AUTH_MODE", "token")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    # No public call makes the token before `ray start`; the command for it starts another Python for a second.
+    from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
+
+    ensure_token_if_auth_enabled(create_token_if_missing=True)
+
+
+def _create(settings: Settings) -> None:
+    embedder = (
+        ray.remote(EmbedderActor)
+        .options(name=EMBEDDER_NAME, namespace=settings.namespace, get_if_exists=True, **EMBEDDER)
+        .remote(settings)
+    )
+    ray.remote(DirectoryActor).options(
+        name=DIRECTORY_NAME, namespace=settings.namespace, get_if_exists=True, **DIRECTORY
+    ).remote(settings, embedder)
+
+
+def _find(name: str, namespace: str) -> Any:
+    try:
+        return ray.get_actor(name, namespace=namespace)
+    except ValueError:
+        return None
+
+
+def _settings_of(directory: Any) -> Settings:
+    """Also waits for the directory's process: a worker that cannot start shows as a time-out here."""
+    deadline = time.monotonic() + _START_TIMEOUT_S
+    while True:
+        try:
+            settings: Settings = ray.get(directory.settings.remote(), timeout=deadline - time.monotonic())
+            return settings
+        except ray.exceptions.ActorUnavailableError:  # restarting
+            if time.monotonic() > deadline:
+                raise
+        except ray.exceptions.GetTimeoutError as error:
+            raise Unavailable(
+                f"the directory did not come up in {_START_TIMEOUT_S:g} s; Ray's raylet.err says why", what="directory"
+            ) from error

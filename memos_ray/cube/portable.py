@@ -1,0 +1,117 @@
+"""The `.memcube` file, version 1: one cube in one file, every row and version kept.
+
+A ZIP archive with `manifest.json` and `journal.arrow` (Arrow IPC stream of `rows.SCHEMA`, LZ4-compressed,
+sorted by seq). The manifest holds the format version, the cube's id, row counts and the SHA-256 of each other
+member. Knows files and tables; not where a cube lives.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import zipfile
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from memos_ray.cube.rows import SCHEMA, SCHEMA_VERSION, SCHEMA_VERSION_KEY, Op
+from memos_ray.errors import Corrupt, Invalid, SchemaTooNew
+
+FORMAT = "memcube"
+FORMAT_VERSION = 1
+_JOURNAL = "journal.arrow"
+_MANIFEST = "manifest.json"
+
+
+def write_memcube(path: Path, cube_id: str, table: pa.Table) -> dict[str, Any]:
+    """Writes the file beside its final name and renames it, so that a crash leaves no half file. Returns the manifest."""
+    data = _to_ipc(table)
+    manifest = {
+        "format": FORMAT,
+        "version": FORMAT_VERSION,
+        "schema_version": SCHEMA_VERSION,
+        "cube_id": cube_id,
+        "created_at": datetime.now(UTC).isoformat(),
+        "rows": table.num_rows,
+        "memories": len(pc.unique(table["memory_id"].drop_null())),
+        "sha256": {_JOURNAL: hashlib.sha256(data).hexdigest()},
+    }
+    partial = path.with_name(path.name + ".partial")
+    try:
+        with zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+            archive.writestr(_MANIFEST, json.dumps(manifest, ensure_ascii=False, indent=1))
+            archive.writestr(_JOURNAL, data)
+        os.replace(partial, path)
+    except OSError as error:
+        partial.unlink(missing_ok=True)
+        raise Invalid(f"{path} cannot be written: {error}", argument="path") from error
+    return manifest
+
+
+def read_memcube(path: Path) -> tuple[dict[str, Any], pa.Table]:
+    """(manifest, table). Raises `Invalid` if there is no such file or it is none, `Corrupt` if a checksum fails,
+    `SchemaTooNew` if a newer release wrote it."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            manifest: dict[str, Any] = json.loads(archive.read(_MANIFEST))
+            if manifest.get("format") != FORMAT:
+                raise Invalid(f"{path} is not a .memcube file", argument="path")
+            _check_version(path, manifest)
+            data = archive.read(_JOURNAL)
+    except FileNotFoundError:
+        raise Invalid(f"there is no file {path}", argument="path") from None
+    except zipfile.BadZipFile as error:
+        raise Corrupt(f"{path} is not a .memcube file, or was cut short: {error}", path=str(path)) from error
+    except (KeyError, ValueError) as error:
+        raise Invalid(f"{path} is not a .memcube file: {error}", argument="path") from error
+    except OSError as error:
+        raise Invalid(f"{path} cannot be read: {error}", argument="path") from error
+    found = hashlib.sha256(data).hexdigest()
+    if found != manifest["sha256"][_JOURNAL]:
+        raise Corrupt(f"{path}: {_JOURNAL} does not have the SHA-256 that the manifest states", path=str(path))
+    table = _from_ipc(path, data)
+    if table.num_rows != manifest["rows"]:
+        raise Corrupt(f"{path} holds {table.num_rows} rows, its manifest says {manifest['rows']}", path=str(path))
+    return manifest, table
+
+
+def without_ownership(table: pa.Table) -> pa.Table:
+    """The rows as a new incarnation begins with them: no claims, epoch 0, everything else as it was."""
+    mine = pc.invert(pc.is_in(table["op"], pa.array([Op.CLAIM.value, Op.OPEN.value])))
+    kept = table.filter(mine)
+    zeros = pa.array([0] * kept.num_rows, pa.int64())
+    return kept.set_column(kept.schema.get_field_index("epoch"), "epoch", zeros).cast(SCHEMA)
+
+
+def _check_version(path: Path, manifest: dict[str, Any]) -> None:
+    for key, supported in (("version", FORMAT_VERSION), ("schema_version", SCHEMA_VERSION)):
+        if int(manifest[key]) > supported:
+            raise SchemaTooNew(
+                f"{path} has {key} {manifest[key]}; this release reads up to {supported}: upgrade memos-ray",
+                found=manifest[key],
+                supported=supported,
+            )
+
+
+def _to_ipc(table: pa.Table) -> bytes:
+    sink = io.BytesIO()
+    options = pa.ipc.IpcWriteOptions(compression="lz4")
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
+        writer.write_table(table)
+    return sink.getvalue()
+
+
+def _from_ipc(path: Path, data: bytes) -> pa.Table:
+    try:
+        with pa.ipc.open_stream(data) as reader:
+            table = reader.read_all()
+    except pa.ArrowInvalid as error:
+        raise Corrupt(f"{path}: {_JOURNAL} is not readable: {error}", path=str(path)) from error
+    if not table.schema.equals(SCHEMA, check_metadata=False):
+        raise Corrupt(f"{path}: {_JOURNAL} does not have the journal's columns", path=str(path))
+    return table.replace_schema_metadata({SCHEMA_VERSION_KEY: str(SCHEMA_VERSION).encode()})

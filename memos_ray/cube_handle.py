@@ -1,0 +1,265 @@
+"""A typed handle bound to one cube. Checks forms, gives every write an `op_id`, and passes the call on."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Protocol
+
+import pyarrow as pa
+
+from memos_ray.cube.requests import KEEP, SnapshotResult, WriteResult
+from memos_ray.errors import Invalid
+from memos_ray.ids import check_id, new_op_id
+from memos_ray.ingest.timestamps import parse_utc
+from memos_ray.types import HistoryEntry, MemoryItem, SearchHit
+
+
+class Call(Protocol):
+    """How a verb reaches the cube: see `client.Connection.call`."""
+
+    async def __call__(self, cube_id: str, verb: str, arguments: Mapping[str, Any], *, create: bool = False) -> Any:
+        """The verb's value; raises its error."""
+        ...
+
+
+EmbedQuery = Callable[[str], Awaitable[tuple[str, Any] | None]]
+
+
+class AsyncCube:
+    """One cube. Times may be aware datetimes, ISO 8601 strings or unix seconds; those without a zone mean UTC."""
+
+    def __init__(self, cube_id: str, call: Call, embed_query: EmbedQuery) -> None:
+        self.cube_id = cube_id
+        self._call = call
+        self._embed_query = embed_query
+
+    async def add(
+        self,
+        messages: Any,
+        *,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Any = None,
+        expires_at: Any = None,
+        infer: bool = False,
+        conversation: str | None = None,
+        session: str | None = None,
+        op_id: str | None = None,
+    ) -> WriteResult:
+        """Remembers messages. See `AsyncMemOS.add`."""
+        return await self._write(
+            "add_messages",
+            op_id,
+            create=True,
+            messages=messages,
+            metadata=metadata,
+            timestamp=timestamp,
+            expires_at=_time(expires_at, "expires_at"),
+            infer=infer,
+            conversation=conversation,
+            session=session,
+        )
+
+    async def add_document(
+        self,
+        text: str,
+        *,
+        document: str,
+        title: str | None = None,
+        format: str = "auto",
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Any = None,
+        op_id: str | None = None,
+    ) -> WriteResult:
+        """Remembers a document in passages. See `AsyncMemOS.add_document`."""
+        return await self._write(
+            "add_document",
+            op_id,
+            create=True,
+            text=text,
+            document=check_id(document, "document"),
+            title=title,
+            format=format,
+            metadata=metadata,
+            timestamp=timestamp,
+        )
+
+    async def add_triples(
+        self,
+        triples: Sequence[Any],
+        *,
+        functional: bool = False,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Any = None,
+        op_id: str | None = None,
+    ) -> WriteResult:
+        """Remembers triples. See `AsyncMemOS.add_triples`."""
+        return await self._write(
+            "add_triples",
+            op_id,
+            create=True,
+            triples=triples,
+            functional=functional,
+            metadata=metadata,
+            timestamp=timestamp,
+        )
+
+    async def search(
+        self,
+        query: str,
+        *,
+        top_k: int = 20,
+        filters: Mapping[str, Any] | None = None,
+        threshold: float | None = None,
+        explain: bool = False,
+        as_of: Any = None,
+        known_at: Any = None,
+        budget_tokens: int | None = None,
+        neighbours: int = 0,
+        consistency: str | None = None,
+        query_vector: tuple[str, Any] | None = None,
+    ) -> list[SearchHit]:
+        """The best hits, best first. `query_vector` is (embedder fingerprint, vector) if the caller has it already."""
+        if not isinstance(query, str) or not query.strip():
+            raise Invalid(f"query must be a non-empty text, not {query!r}", argument="query")
+        if query_vector is None:
+            query_vector = await self._embed_query(query)
+        hits: list[SearchHit] = await self._call(
+            self.cube_id,
+            "search",
+            {
+                "query": query,
+                "top_k": top_k,
+                "filters": filters,
+                "threshold": threshold,
+                "explain": explain,
+                "as_of": _time(as_of, "as_of"),
+                "known_at": _time(known_at, "known_at"),
+                "budget_tokens": budget_tokens,
+                "neighbours": neighbours,
+                "consistency": consistency,
+                "query_vector": query_vector,
+            },
+        )
+        return hits
+
+    async def get(self, memory_id: str, *, as_of: Any = None, known_at: Any = None) -> MemoryItem:
+        """One memory, following merges. Raises `NotFound`."""
+        item: MemoryItem = await self._call(
+            self.cube_id,
+            "get",
+            {"memory_id": memory_id, "as_of": _time(as_of, "as_of"), "known_at": _time(known_at, "known_at")},
+        )
+        return item
+
+    async def get_all(
+        self,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        limit: int | None = None,
+        as_of: Any = None,
+        known_at: Any = None,
+    ) -> list[MemoryItem]:
+        """Memories in the order they were recorded."""
+        items: list[MemoryItem] = await self._call(
+            self.cube_id,
+            "get_all",
+            {
+                "filters": filters,
+                "limit": limit,
+                "as_of": _time(as_of, "as_of"),
+                "known_at": _time(known_at, "known_at"),
+            },
+        )
+        return items
+
+    async def update(
+        self,
+        memory_id: str,
+        *,
+        text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        valid_from: Any = KEEP,
+        valid_to: Any = KEEP,
+        expires_at: Any = KEEP,
+        if_version: int | None = None,
+        op_id: str | None = None,
+    ) -> WriteResult:
+        """A new version. See `AsyncMemOS.update`. What is `KEEP` stays; `valid_to` or `expires_at` None takes it off."""
+        return await self._write(
+            "update",
+            op_id,
+            memory_id=memory_id,
+            text=text,
+            metadata=metadata,
+            valid_from=_time(valid_from, "valid_from"),
+            valid_to=_time(valid_to, "valid_to"),
+            expires_at=_time(expires_at, "expires_at"),
+            if_version=if_version,
+        )
+
+    async def delete(self, memory_id: str, *, op_id: str | None = None) -> WriteResult:
+        """Hides a memory. See `AsyncMemOS.delete`."""
+        return await self._write("delete", op_id, memory_id=memory_id)
+
+    async def delete_all(self, *, filters: Mapping[str, Any] | None = None, op_id: str | None = None) -> WriteResult:
+        """Deletes what the filters select; without any, everything in this cube."""
+        return await self._write("delete_all", op_id, filters=filters)
+
+    async def archive(self, memory_id: str, *, op_id: str | None = None) -> WriteResult:
+        """Puts a memory away."""
+        return await self._write("archive", op_id, memory_id=memory_id)
+
+    async def restore(self, memory_id: str, *, op_id: str | None = None) -> WriteResult:
+        """Brings an archived memory back."""
+        return await self._write("restore", op_id, memory_id=memory_id)
+
+    async def history(self, memory_id: str) -> list[HistoryEntry]:
+        """Every version, oldest first."""
+        entries: list[HistoryEntry] = await self._call(self.cube_id, "history", {"memory_id": memory_id})
+        return entries
+
+    async def snapshot(self, name: str, *, op_id: str | None = None) -> SnapshotResult:
+        """Names the present state. Raises `Conflict` if the name is taken."""
+        result: SnapshotResult = await self._call(
+            self.cube_id, "snapshot", {"name": check_id(name, "name"), "op_id": _op_id(op_id)}
+        )
+        return result
+
+    async def snapshots(self) -> dict[str, datetime]:
+        """Names of snapshots and when they were made."""
+        names: dict[str, datetime] = await self._call(self.cube_id, "snapshots", {})
+        return names
+
+    async def restore_snapshot(self, name: str, *, op_id: str | None = None) -> WriteResult:
+        """Brings every memory back to what it was at the snapshot."""
+        return await self._write("restore_snapshot", op_id, name=check_id(name, "name"))
+
+    async def neighbours(self, node: str, *, depth: int = 1, types: Sequence[str] | None = None) -> dict[str, Any]:
+        """The graph around a memory id or `entity:<name>`: `{"nodes": […], "edges": […]}`."""
+        graph: dict[str, Any] = await self._call(
+            self.cube_id, "neighbours", {"node": node, "depth": depth, "types": types}
+        )
+        return graph
+
+    async def stats(self) -> dict[str, Any]:
+        """What the cube holds and where it runs."""
+        stats: dict[str, Any] = await self._call(self.cube_id, "stats", {})
+        return stats
+
+    async def export_table(self) -> pa.Table:
+        """Every live row of the journal, all versions: see `cube.rows.SCHEMA`."""
+        return await self._call(self.cube_id, "export_table", {})
+
+    async def _write(self, verb: str, op_id: str | None, *, create: bool = False, **arguments: Any) -> WriteResult:
+        arguments["op_id"] = _op_id(op_id)
+        result: WriteResult = await self._call(self.cube_id, verb, arguments, create=create)
+        return result
+
+
+def _time(value: Any, argument: str) -> Any:
+    return value if value is None or value is KEEP else parse_utc(value, argument, argument)
+
+
+def _op_id(given: str | None) -> str:
+    return new_op_id() if given is None else check_id(given, "op_id")

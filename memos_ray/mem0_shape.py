@@ -1,0 +1,61 @@
+"""Between this project's values and the dicts that mem0's users know."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from datetime import datetime
+from typing import Any
+
+from memos_ray.cube.requests import WriteResult
+from memos_ray.errors import Invalid
+from memos_ray.ingest.timestamps import parse_utc
+from memos_ray.types import MemoryItem, to_jsonable
+
+SCOPE_KEYS = ("user_id", "agent_id", "run_id")
+
+
+def added(result: WriteResult, cube_id: str) -> dict[str, Any]:
+    """A write's answer: `{"results": [{"id", "memory", "event", "version"}], "op_id", "cube_id"}`."""
+    events = [{"id": e.memory_id, "memory": e.text, "event": e.event, "version": e.version} for e in result.events]
+    return {"results": events, "op_id": result.op_id, "cube_id": cube_id}
+
+
+def one(item: MemoryItem) -> dict[str, Any]:
+    """An item with its text as `memory`."""
+    d = item.to_dict()
+    d["memory"] = d.pop("text")
+    return d
+
+
+def listed(value: Any) -> dict[str, Any]:
+    """A flat dataclass as a JSON-ready dict; an item inside it in mem0's shape."""
+    return {
+        f.name: one(v) if isinstance(v := getattr(value, f.name), MemoryItem) else to_jsonable(v) for f in fields(value)
+    }
+
+
+def parse_expiration(value: Any) -> datetime | None:
+    """mem0's `expiration_date`: a time, or a date, at whose beginning (UTC) the memory expires."""
+    return None if value is None else parse_utc(value, "expiration_date", "expiration_date")
+
+
+def scoped_filters(
+    filters: Mapping[str, Any] | None, **given: str | None
+) -> tuple[dict[str, str | None], dict[str, Any]]:
+    """Takes user_id, agent_id and run_id out of `filters` (mem0 v3 puts them there, v2 beside them).
+
+    Returns (the three ids, the other filters). Raises `Invalid` if the two places contradict each other.
+    """
+    if filters is not None and not isinstance(filters, Mapping):
+        raise Invalid(f"filters must be a mapping, not {type(filters).__name__}", argument="filters")
+    rest = dict(filters or {})
+    ids = dict(given)
+    for key in SCOPE_KEYS:
+        if not isinstance(rest.get(key), str):
+            continue  # an operator such as {"in": …} stays a filter
+        value = rest.pop(key)
+        if ids.get(key) is not None and ids[key] != value:
+            raise Invalid(f"{key}={ids[key]!r} and filters[{key!r}]={value!r} contradict each other", argument=key)
+        ids[key] = value
+    return ids, rest

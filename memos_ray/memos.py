@@ -1,0 +1,380 @@
+"""`AsyncMemOS`: what a driver talks to, in the shape that mem0's users know."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from memos_ray.client import Connection
+from memos_ray.config import Settings
+from memos_ray.cube.requests import KEEP
+from memos_ray.cube_handle import AsyncCube
+from memos_ray.errors import Invalid, NotFound
+from memos_ray.ids import new_op_id, resolve_cube_id
+from memos_ray.mem0_shape import added, listed, one, parse_expiration, scoped_filters
+from memos_ray.retrieval.merge import merge_hits
+from memos_ray.types import SearchHit
+
+
+class AsyncMemOS:
+    """Memory for agents, as coroutines. Joins a running system, or starts one on this machine.
+
+    `cube_id` names the cube; else `user_id` or `agent_id` does, and further ids become filters inside it.
+    Every write takes an `op_id`: repeating a call with the same one changes nothing.
+    """
+
+    def __init__(self, settings: Settings | None = None, **overrides: Any) -> None:
+        self._settings = make_settings(settings, overrides)
+        self._connection: Connection | None = None
+        self._connecting = threading.Lock()
+
+    def connect(self) -> Connection:
+        """Joins or starts the system now, instead of at the first call. Blocks for seconds if it has to start one."""
+        with self._connecting:
+            if self._connection is None:
+                self._connection = Connection(self._settings)
+            return self._connection
+
+    async def _ready(self) -> Connection:
+        if self._connection is not None:
+            return self._connection
+        return await asyncio.to_thread(self.connect)
+
+    async def __aenter__(self) -> AsyncMemOS:
+        await self._ready()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Lets go of the connection. A Ray cluster that this process started ends with the process, or here."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    async def cube(self, cube_id: str) -> AsyncCube:
+        """A typed handle bound to one cube. The cube is created by its first write."""
+        resolve_cube_id(cube_id=cube_id)
+        return AsyncCube(cube_id, (await self._ready()).call, (await self._ready()).embed_query)
+
+    async def add(
+        self,
+        messages: Any,
+        *,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        cube_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Any = None,
+        expiration_date: Any = None,
+        infer: bool = False,
+        conversation: str | None = None,
+        session: str | None = None,
+        op_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Remembers messages: a text, a `{"role", "content"}` dict, or a list of them.
+
+        `timestamp` says when they were said (each may bring its own). `infer=True` also derives facts, with the
+        configured LLM, else by rules; the messages themselves are committed first.
+        """
+        cube, scope = await self._cube(cube_id, user_id, agent_id, run_id)
+        result = await cube.add(
+            messages,
+            metadata={**(metadata or {}), **scope},
+            timestamp=timestamp,
+            expires_at=parse_expiration(expiration_date),
+            infer=infer,
+            conversation=conversation,
+            session=session,
+            op_id=op_id,
+        )
+        return added(result, cube.cube_id)
+
+    async def add_document(
+        self,
+        text: str,
+        *,
+        document: str,
+        title: str | None = None,
+        format: str = "auto",
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        cube_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Any = None,
+        op_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Remembers a text or Markdown document in passages that know their span. `document` names it."""
+        cube, scope = await self._cube(cube_id, user_id, agent_id, run_id)
+        result = await cube.add_document(
+            text,
+            document=document,
+            title=title,
+            format=format,
+            metadata={**(metadata or {}), **scope},
+            timestamp=timestamp,
+            op_id=op_id,
+        )
+        return added(result, cube.cube_id)
+
+    async def add_triples(
+        self,
+        triples: Sequence[Any],
+        *,
+        functional: bool = False,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        cube_id: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        timestamp: Any = None,
+        op_id: str | None = None,
+    ) -> dict[str, Any]:
+        """Remembers (subject, relation, object) triples. `functional`: a new object takes the old one's place."""
+        cube, scope = await self._cube(cube_id, user_id, agent_id, run_id)
+        result = await cube.add_triples(
+            triples, functional=functional, metadata={**(metadata or {}), **scope}, timestamp=timestamp, op_id=op_id
+        )
+        return added(result, cube.cube_id)
+
+    async def search(
+        self,
+        query: str,
+        *,
+        top_k: int | None = None,
+        limit: int | None = None,
+        filters: Mapping[str, Any] | None = None,
+        threshold: float | None = None,
+        rerank: bool = False,
+        explain: bool = False,
+        as_of: Any = None,
+        known_at: Any = None,
+        budget_tokens: int | None = None,
+        neighbours: int = 0,
+        consistency: str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+        cube_id: str | None = None,
+        cube_ids: Sequence[str] | None = None,
+    ) -> dict[str, Any]:
+        """The memories that answer the query best, from one cube or several.
+
+        `as_of` asks what was true then, `known_at` what had been recorded then. `budget_tokens` packs as many
+        hits as fit. `neighbours` adds that many turns before and after each hit. `filters` may hold the ids, as
+        mem0's do. A cube that does not exist yet has no hits.
+        """
+        if rerank:
+            raise Invalid("no reranker is configured; leave rerank=False", argument="rerank")
+        if top_k is not None and limit is not None and top_k != limit:
+            raise Invalid(f"top_k={top_k} and limit={limit} contradict each other; give top_k", argument="limit")
+        ids, rest = scoped_filters(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
+        if cube_ids is not None:
+            if cube_id is not None or not cube_ids:
+                raise Invalid("give cube_id or a non-empty cube_ids, not both", argument="cube_ids")
+            targets = list(dict.fromkeys(resolve_cube_id(cube_id=c)[0] for c in cube_ids))
+            scope = {k: v for k, v in ids.items() if v is not None}
+        else:
+            target, scope = resolve_cube_id(cube_id=cube_id, **ids)
+            targets = [target]
+        connection = await self._ready()
+        vector = await connection.embed_query(query) if isinstance(query, str) and query.strip() else None
+        k = top_k if top_k is not None else limit if limit is not None else 20
+
+        async def ask(target: str) -> list[SearchHit]:
+            try:
+                return await AsyncCube(target, connection.call, connection.embed_query).search(
+                    query,
+                    top_k=k,
+                    filters={**rest, **scope} or None,
+                    threshold=threshold,
+                    explain=explain,
+                    as_of=as_of,
+                    known_at=known_at,
+                    budget_tokens=budget_tokens,
+                    neighbours=neighbours,
+                    consistency=consistency,
+                    query_vector=vector,
+                )
+            except NotFound as error:
+                if error.fields.get("what") != "cube":
+                    raise
+                return []
+
+        per_cube = await asyncio.gather(*(ask(t) for t in targets))
+        hits = per_cube[0] if len(per_cube) == 1 else merge_hits(per_cube, top_k=k, budget_tokens=budget_tokens)
+        return {"results": [hit.to_dict() for hit in hits]}
+
+    async def get(self, memory_id: str, *, as_of: Any = None, known_at: Any = None, **ids: Any) -> dict[str, Any]:
+        """One memory. The id of a merged one gives the one it was merged into. Raises `NotFound`."""
+        cube, _ = await self._cube(**_ids(ids))
+        return one(await cube.get(memory_id, as_of=as_of, known_at=known_at))
+
+    async def get_all(
+        self,
+        *,
+        filters: Mapping[str, Any] | None = None,
+        top_k: int | None = None,
+        limit: int | None = None,
+        as_of: Any = None,
+        known_at: Any = None,
+        **ids: Any,
+    ) -> dict[str, Any]:
+        """Memories in the order they were recorded, newest last."""
+        from_filters, rest = scoped_filters(filters, **{k: ids.pop(k, None) for k in ("user_id", "agent_id", "run_id")})
+        cube, scope = await self._cube(**_ids({**ids, **from_filters}))
+        try:
+            items = await cube.get_all(
+                filters={**rest, **scope} or None, limit=top_k or limit, as_of=as_of, known_at=known_at
+            )
+        except NotFound:
+            return {"results": []}
+        return {"results": [one(item) for item in items]}
+
+    async def update(
+        self,
+        memory_id: str,
+        text: str | None = None,
+        metadata: Mapping[str, Any] | None = None,
+        *,
+        valid_from: Any = KEEP,
+        valid_to: Any = KEEP,
+        expiration_date: Any = KEEP,
+        if_version: int | None = None,
+        op_id: str | None = None,
+        **ids: Any,
+    ) -> dict[str, Any]:
+        """A new version of a memory. `if_version`: only if that is the current one, else `Conflict`.
+
+        What is not given stays as it is; `metadata` is replaced as a whole. `valid_to` or `expiration_date` None
+        takes it off.
+        """
+        cube, _ = await self._cube(**_ids(ids))
+        result = await cube.update(
+            memory_id,
+            text=text,
+            metadata=metadata,
+            valid_from=valid_from,
+            valid_to=valid_to,
+            expires_at=expiration_date if expiration_date is KEEP else parse_expiration(expiration_date),
+            if_version=if_version,
+            op_id=op_id,
+        )
+        return added(result, cube.cube_id)
+
+    async def delete(self, memory_id: str, *, op_id: str | None = None, **ids: Any) -> dict[str, Any]:
+        """Hides a memory from everything but history, `known_at` and a snapshot's restore."""
+        cube, _ = await self._cube(**_ids(ids))
+        return added(await cube.delete(memory_id, op_id=op_id), cube.cube_id)
+
+    async def delete_all(
+        self, *, filters: Mapping[str, Any] | None = None, op_id: str | None = None, **ids: Any
+    ) -> dict[str, Any]:
+        """Deletes what a cube holds, or what the filters select in it. Refused without a cube, user or agent."""
+        from_filters, rest = scoped_filters(filters, **{k: ids.pop(k, None) for k in ("user_id", "agent_id", "run_id")})
+        cube, scope = await self._cube(**_ids({**ids, **from_filters}))
+        return added(await cube.delete_all(filters={**rest, **scope} or None, op_id=op_id), cube.cube_id)
+
+    async def archive(self, memory_id: str, *, op_id: str | None = None, **ids: Any) -> dict[str, Any]:
+        """Puts a memory away: search does not see it, `restore` brings it back."""
+        cube, _ = await self._cube(**_ids(ids))
+        return added(await cube.archive(memory_id, op_id=op_id), cube.cube_id)
+
+    async def restore(self, memory_id: str, *, op_id: str | None = None, **ids: Any) -> dict[str, Any]:
+        """Brings an archived memory back."""
+        cube, _ = await self._cube(**_ids(ids))
+        return added(await cube.restore(memory_id, op_id=op_id), cube.cube_id)
+
+    async def history(self, memory_id: str, **ids: Any) -> dict[str, Any]:
+        """Every version of a memory, oldest first, deleted ones too."""
+        cube, _ = await self._cube(**_ids(ids))
+        return {"results": [listed(entry) for entry in await cube.history(memory_id)]}
+
+    async def snapshot(self, name: str, *, op_id: str | None = None, **ids: Any) -> dict[str, Any]:
+        """Names the cube's present state."""
+        cube, _ = await self._cube(**_ids(ids))
+        return {**listed(await cube.snapshot(name, op_id=op_id)), "cube_id": cube.cube_id}
+
+    async def restore_snapshot(self, name: str, *, op_id: str | None = None, **ids: Any) -> dict[str, Any]:
+        """Brings every memory back to what it was at the snapshot, as new versions: history is kept."""
+        cube, _ = await self._cube(**_ids(ids))
+        return added(await cube.restore_snapshot(name, op_id=op_id), cube.cube_id)
+
+    async def reset(self, **ids: Any) -> dict[str, Any]:
+        """Gives a cube a new, empty life. Refused without a cube, user or agent."""
+        cube, scope = await self._cube(**_ids(ids))
+        if scope:
+            raise Invalid(f"reset empties a whole cube; {sorted(scope)} would be ignored", argument=next(iter(scope)))
+        connection = await self._ready()
+        connection.forget(cube.cube_id)
+        located = await connection.ask_directory("reset", cube.cube_id)
+        return {"cube_id": cube.cube_id, "epoch": located.epoch}
+
+    async def cubes(self, prefix: str = "", *, limit: int = 1000, after: str = "") -> list[dict[str, Any]]:
+        """Registered cubes by id, in pages: pass the last id as `after`."""
+        return [listed(r) for r in await (await self._ready()).ask_directory("cubes", prefix, limit, after)]
+
+    async def export_cube(self, cube_id: str, path: str | Path) -> dict[str, Any]:
+        """Writes the cube to one `.memcube` file, every row and version. Returns its manifest."""
+        from memos_ray.cube.portable import write_memcube
+
+        table = await (await self.cube(cube_id)).export_table()
+        return await asyncio.to_thread(write_memcube, Path(path), cube_id, table)
+
+    async def import_cube(self, path: str | Path, *, cube_id: str | None = None) -> dict[str, Any]:
+        """Reads a `.memcube` file into a new cube (by default of the same id). Raises `Conflict` if that exists."""
+        from memos_ray.cube.portable import read_memcube
+
+        manifest, table = await asyncio.to_thread(read_memcube, Path(path))
+        target, _ = resolve_cube_id(cube_id=cube_id or manifest["cube_id"])
+        await (await self._ready()).ask_directory("import_cube", target, table, new_op_id())
+        return {"cube_id": target, "rows": table.num_rows}
+
+    async def stats(self, cube_id: str) -> dict[str, Any]:
+        """What a cube holds and where it runs."""
+        return await (await self.cube(cube_id)).stats()
+
+    async def status(self) -> dict[str, Any]:
+        """What runs: settings, hosts with the cubes they hold, and the number of registered cubes."""
+        connection = await self._ready()
+        hosts = await connection.ask_directory("hosts")
+        return {
+            "data": connection.settings.data,
+            "namespace": connection.settings.namespace,
+            "embedder": connection.settings.embedder,
+            "hosts": [listed(h) for h in hosts],
+            "active_cubes": sum(h.cube_id is not None for h in hosts),
+        }
+
+    async def _cube(
+        self,
+        cube_id: str | None = None,
+        user_id: str | None = None,
+        agent_id: str | None = None,
+        run_id: str | None = None,
+    ) -> tuple[AsyncCube, dict[str, str]]:
+        target, scope = resolve_cube_id(cube_id=cube_id, user_id=user_id, agent_id=agent_id, run_id=run_id)
+        return await self.cube(target), scope
+
+
+def make_settings(settings: Settings | None, overrides: Mapping[str, Any]) -> Settings:
+    """`settings` (or those of the environment) with the overrides. Raises `Invalid` for unknown or bad ones."""
+    base = settings.model_dump(exclude_unset=True) if settings is not None else {}
+    try:
+        return Settings(**{**base, **{k: v for k, v in overrides.items() if v is not None}})
+    except ValueError as error:
+        raise Invalid(f"settings: {error}", argument="settings") from error
+
+
+def _ids(given: Mapping[str, Any]) -> dict[str, Any]:
+    known = ("cube_id", "user_id", "agent_id", "run_id")
+    unknown = [k for k in given if k not in known]
+    if unknown:
+        raise Invalid(f"unknown argument {unknown[0]!r}; a cube is named by {', '.join(known)}", argument=unknown[0])
+    return dict(given)

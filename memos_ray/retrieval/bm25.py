@@ -87,8 +87,7 @@ class TextIndex:
         weight *= counts
         weight *= K1 + 1
         weight /= norm
-        totals: NDArray[np.float64] = np.bincount(slots, weight, minlength=self._size)
-        return totals
+        return np.bincount(slots, weight, minlength=self._size).astype(np.float64, copy=False)
 
     def score(self, terms: Sequence[str], mask: Mask, k: int) -> tuple[Slots, Scores]:
         """The `k` best slots that hold any of `terms`, best first, and their BM25."""

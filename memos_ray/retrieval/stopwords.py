@@ -23,8 +23,7 @@ ENGLISH_STOP = frozenset(_ENGLISH.split())
 
 # Characters; a CJK term is a stop word when it is made of these alone.
 CHINESE_STOP = frozenset(
-    "的了是在我你您他她它们吗呢吧啊呀么什谁哪怎这那"
-    "和与就都也很有不个把被让会要之其而或着过得地"
+    "的了是在我你您他她它们吗呢吧啊呀么什谁哪怎这那和与就都也很有不个把被让会要之其而或着过得地"
 )
 
 _HINTS = {  # frequent words that the other languages of this table do not share

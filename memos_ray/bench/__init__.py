@@ -1,0 +1,1 @@
+"""One module per benchmark: pure measurement. Commands, progress bars and actors live outside."""

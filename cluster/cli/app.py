@@ -1,0 +1,24 @@
+"""Puts the groups of commands together."""
+
+from __future__ import annotations
+
+import typer
+
+from cluster.cli import bench, demo, files, memories, system
+from cluster.cli.session import EXIT_CODES
+
+_EPILOG = "\n\n".join(
+    ["Exit codes:", *(f"  [bold]{code:>3}[/bold]  {meaning}" for code, meaning in EXIT_CODES.items())]
+)
+
+app = typer.Typer(
+    name="memos-ray",
+    help="A memory operating system for LLM agents: durable, versioned, searchable memory on Ray.",
+    epilog=_EPILOG,
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+for group in (demo, memories, files, system, bench):
+    group.register(app)

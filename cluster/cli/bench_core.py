@@ -1,0 +1,1 @@
+"""The measured part of `memos-ray bench core` that needs Ray."""

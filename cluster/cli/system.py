@@ -1,0 +1,127 @@
+"""Commands on the system as a whole: up, down, status, doctor, version."""
+
+from __future__ import annotations
+
+import os
+import platform
+from importlib import metadata
+from typing import Annotated, Any
+
+import typer
+
+from cluster.cli.output import new_table, size
+from cluster.cli.session import Session, command
+from memos_ray import __version__
+from memos_ray._siblings import load
+from memos_ray.errors import Invalid
+
+_PANEL = "System"
+
+
+def register(app: typer.Typer) -> None:
+    """Adds this group's commands to the application."""
+    for body in (up, down, status, doctor, version):
+        command(app, rich_help_panel=_PANEL)(body)
+
+
+def _settings(session: Session, **overrides: Any) -> Any:
+    from memos_ray.memos import make_settings
+
+    return make_settings(None, {"data": session.data, **overrides})
+
+
+def up(
+    session: Session,
+    address: Annotated[str | None, typer.Option(help="A Ray cluster to start the system on.")] = None,
+    embedder: Annotated[
+        str | None,
+        typer.Option(help="minilm, a path or hub id, openai:<model>, or hash.", envvar="MEMOS_RAY_EMBEDDER"),
+    ] = None,
+) -> None:
+    """Start a system that keeps running, and say where it is."""
+    system = load("cluster.launch").up(_settings(session, address=address, embedder=embedder))
+    answer = {
+        "data": system.settings.data,
+        "namespace": system.settings.namespace,
+        "embedder": system.settings.embedder,
+    }
+    if session.as_json:
+        session.emit(answer)
+    else:
+        session.out.print(f"[bold green]up[/bold green]  data in {answer['data']}", soft_wrap=True)
+        session.note(
+            "[dim]Commands and `MemOS()` on this machine join it from now on; `memos-ray down` ends it.[/dim]"
+        )
+
+
+def down(session: Session) -> None:
+    """End the running system. What was acknowledged is in storage already."""
+    ended = load("cluster.launch").down(_settings(session))
+    if session.as_json:
+        session.emit({"ended": ended})
+    elif ended:
+        session.out.print("[bold]down[/bold]")
+    else:
+        session.note("nothing was running")
+
+
+def status(session: Session) -> None:
+    """Show the running system: its processes, and which cubes they hold."""
+    settings = _settings(session)
+    if not (settings.address or os.environ.get("RAY_ADDRESS") or load("cluster.local_head").address()):
+        if session.as_json:
+            session.emit({"running": False})
+        else:
+            session.note("nothing is running; `memos-ray up` starts a system")
+        raise typer.Exit(5)
+    with session.memos(hint=False) as memory:
+        answer = {"running": True, **memory.status()}
+    if session.as_json:
+        session.emit(answer)
+        return
+    session.out.print(f"data      {answer['data']}\nembedder  {answer['embedder']}", soft_wrap=True)
+    table = new_table()
+    for name in ("cube", "process", "node", "epoch", "memory"):
+        table.add_column(name, justify="right" if name in ("process", "epoch", "memory") else "left")
+    for host in answer["hosts"]:
+        cube_id = host["cube_id"] or "[dim]blank, ready for the next one[/dim]"
+        table.add_row(
+            cube_id, str(host["pid"]), host["node_id"][:8], str(host["epoch"]), size(host["rss_bytes"])
+        )
+    session.out.print(table)
+
+
+def doctor(
+    session: Session,
+    cube: Annotated[str | None, typer.Option("--cube", "-c", help="Look at this cube only.")] = None,
+    repair: Annotated[
+        bool, typer.Option("--repair", help="Bring a damaged cube back to its newest readable version.")
+    ] = False,
+) -> int:
+    """Examine the installation and every cube's storage; exit 7 if something is damaged."""
+    if repair and cube is None:
+        raise Invalid("--repair works on one cube: name it with --cube", argument="cube")
+    findings = load("cluster.cli.doctor").examine(_settings(session), cube_id=cube, repair=repair)
+    if session.as_json:
+        session.emit({"findings": findings})
+    else:
+        table = new_table()
+        table.add_column("", no_wrap=True)
+        table.add_column("what", no_wrap=True)
+        table.add_column("finding", ratio=1)
+        marks = {"ok": "[green]✓[/green]", "repaired": "[yellow]✓[/yellow]", "bad": "[bold red]✗[/bold red]"}
+        for finding in findings:
+            table.add_row(marks[finding.state], finding.what, finding.text)
+        session.out.print(table)
+    return 7 if any(finding.state == "bad" for finding in findings) else 0
+
+
+def version(session: Session) -> None:
+    """Show the versions of this program and of what it stands on."""
+    packages = {name: metadata.version(name) for name in ("ray", "pylance", "pyarrow", "torch", "numpy")}
+    found = {"memos-ray": __version__, "python": platform.python_version(), **packages}
+    if session.as_json:
+        session.emit(found)
+    else:
+        for name, number in found.items():
+            session.out.print(f"{name:<10} {number}")

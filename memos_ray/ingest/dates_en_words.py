@@ -13,7 +13,14 @@ _MONTHS = (
 )
 MONTH_NUMBER = {name[:3]: i + 1 for i, name in enumerate(_MONTHS[0].split("|"))}
 _WEEKDAYS = "monday|tuesday|wednesday|thursday|friday|saturday|sunday"
+_SHORT_WEEKDAYS = "mon|tue|tues|wed|thu|thur|thurs|fri|sat"  # "sun" shines too often
 WEEKDAY_NUMBER = {name: i for i, name in enumerate(_WEEKDAYS.split("|"))}
+WEEKDAY_NUMBER |= {
+    short: number
+    for name, number in tuple(WEEKDAY_NUMBER.items())
+    for short in _SHORT_WEEKDAYS.split("|")
+    if name.startswith(short)
+}
 COUNTS = {
     "a": 1, "an": 1, "one": 1, "two": 2, "three": 3, "four": 4, "five": 5, "six": 6, "seven": 7, "eight": 8,
     "nine": 9, "ten": 10, "eleven": 11, "twelve": 12, "fifteen": 15, "twenty": 20, "thirty": 30, "couple": 2,
@@ -48,7 +55,8 @@ _ALTERNATIVES = (
     r"|last night|this (?:morning|afternoon|evening)|the other (?:day|night|week))\b",
     r"(?P<twice>(?:the )?(?P<tu>week|weekend|month|year) (?P<tw>before last|after next))\b",
     r"(?P<rel>(?:the )?(?P<which>last|previous|past|this(?: past| coming)?|next|coming|upcoming|following) "
-    rf"(?P<what>week(?:end)?|month|quarter|year|{_SEASON}|{_MONTHS[0]}|(?:{_WEEKDAYS}){_PART}))(?!\w)",
+    rf"(?P<what>week(?:end)?|month|quarter|year|{_SEASON}|{_MONTHS[0]}"
+    rf"|(?:{_WEEKDAYS}|{_SHORT_WEEKDAYS}){_PART}))(?!\w)",
     rf"(?P<span>(?:the )?(?P<dir>last|past|next|coming) (?P<sn>{_N}) (?P<su>{_UNIT})s?)\b",
     rf"(?P<ago>(?P<an>{_N}) (?P<au>minute|hour|{_UNIT})s? (?P<aw>ago|back\b(?! (?:to|in|and))|from now))\b",
     rf"(?P<inn>in (?P<fn>{_N}) (?P<fu>{_UNIT})s?(?:['’]s?)?(?: time)?)\b",
@@ -56,7 +64,7 @@ _ALTERNATIVES = (
     rf"(?P<pre>on|since|until|by) (?P<wd>(?P<w1>{_WEEKDAYS}){_PART})\b(?!{_PART}s)",
     rf"(?P<wdp>(?P<w2>{_WEEKDAYS}) (?:morning|afternoon|evening|night))\b",
     r"(?P<wknd>(?:over|at|on|during) (?:the )?weekend)\b",
-    rf"{_LEAD}(?P<mon>(?P<m4>{_MONTHS[0]}))\b",
+    rf"{_LEAD}(?P<mon>(?P<m4>{_MONTHS[0]}))\b(?!,? (?:of )?\d)",
     rf"{_LEAD}(?P<yr>(?P<y4>(?:19|20)\d\d)(?!\d|[,.]\d|%| (?:people|dollars|miles|words|users|steps)))\b",
     rf"(?P<sy>(?P<ss>{_SEASON})(?: of)?,? (?P<y5>{_YEAR}))",
     r"(?:the |mid-|early |late )(?P<dec>(?P<y6>(?:19|20)\d)0['’]?s)\b",

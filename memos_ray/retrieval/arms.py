@@ -1,4 +1,4 @@
-"""The arms of one cube's search: each ranks slots and gives raw scores. Knows nothing of fusion or packing."""
+"""The arms of one cube's search: each ranks slots with raw scores. Knows nothing of fusion or packing."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ DEFAULT_RECIPE = Recipe()
 class CubeIndexes:
     """What one cube is searched with; all of it speaks of slots.
 
-    `rendered(slot)` is the text that a reader is given (needed for `budget_tokens`); `entities_of(slot)` names
+    `rendered(slot)` is the text a reader gets (needed for `budget_tokens`); `entities_of(slot)` names
     a memory's entities (for explanations).
     """
 
@@ -82,7 +82,7 @@ def rank_arms(
     rankings: Rankings = {}
     before = None
     if indexes.order is not None and any(recipe.context.values()):
-        before = indexes.order.previous_of_all(mask)
+        before = indexes.order.previous(mask)
     spoken = None
     if indexes.speakers is not None and query.speakers:
         spoken = indexes.speakers.spoken_by(query.speakers)
@@ -92,13 +92,13 @@ def rank_arms(
         scores = _with_context(cosines, before, recipe.context.get(DENSE, 0.0))
         rankings[DENSE] = best(scores, depth)
         if spoken is not None and recipe.asks(DENSE_SPEAKER):
-            own = np.where(fit_mask(spoken, len(scores)), scores, -np.inf)
+            own = np.where(fit_mask(spoken, len(scores)), scores, np.float32(-np.inf))
             rankings[DENSE_SPEAKER] = best(own, depth)
     if query.terms and recipe.asks(TEXT):
         scores = _with_context(indexes.text.scores(query.terms, mask), before, recipe.context.get(TEXT, 0.0))
         rankings[TEXT] = best(scores, depth, above=0.0)
         if spoken is not None and recipe.asks(TEXT_SPEAKER):
-            own = np.where(fit_mask(spoken, len(scores)), scores, 0.0)
+            own = np.where(fit_mask(spoken, len(scores)), scores, np.float32(0))
             rankings[TEXT_SPEAKER] = best(own, depth, above=0.0)
     if indexes.graph is not None and recipe.asks(GRAPH):
         first, _ = fuse({name: ranked[0][:depth] for name, ranked in rankings.items()}, recipe.weights)
@@ -106,14 +106,16 @@ def rank_arms(
     return rankings
 
 
-def _with_context(scores: NDArray[np.floating], before: Slots | None, share: float) -> NDArray[np.floating]:
-    """`scores` plus `share` of the score of the message before. Slots without a score stay without one."""
-    if before is None or not share or not len(scores):
+def _with_context(scores: Scores, before: Slots | None, share: float) -> Scores:
+    """`scores` plus `share` of the score of the message before. Slots without one (-inf) stay without."""
+    if before is None or not share or not len(before):
         return scores
-    before = before[: len(scores)]
-    at = np.flatnonzero((before >= 0) & (before < len(scores)))
-    lent = scores.take(before[at])
-    lent[~(lent > 0)] = 0  # -inf (no vector) or a negative cosine says nothing against the next message
+    size = min(len(scores), len(before))
+    before = before[:size]
+    # Neither -inf (no vector) nor a negative cosine says anything against the next message.
+    lent = np.maximum(scores, 0).take(before, mode="clip")
+    lent *= (before >= 0) & (before < len(scores))
+    lent *= np.float32(share)
     result = scores.copy()
-    result[at] += share * lent
+    result[:size] += lent
     return result

@@ -17,7 +17,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memos_ray.retrieval.arrays import NO_SCORES, NO_SLOTS, Mask, Scores, Slots, best, fit_mask
 from memos_ray.retrieval.postings import Segment, build, merge
@@ -63,31 +62,35 @@ class TextIndex:
         """The terms that a query with `text` should look for."""
         return self.vocabulary.query_terms(text)
 
-    def scores(self, terms: Sequence[str], mask: Mask) -> NDArray[np.float64]:
+    def scores(self, terms: Sequence[str], mask: Mask) -> Scores:
         """(len(self),) BM25 of every slot that `mask` shows, 0 for others. A repeated term counts again."""
         self._settle()
         mask = fit_mask(mask, self._size)
-        term, slots, counts = self._gather(terms)
-        if not len(slots):
-            return np.zeros(self._size)
+        pieces = self._find(terms)
+        if not pieces:
+            return np.zeros(self._size, np.float32)
+        slots = np.concatenate([s.slots[start:end] for s, _, start, end in pieces])
+        counts = np.concatenate([s.counts[start:end] for s, _, start, end in pieces])
+        term = np.array([position for _, position, _, _ in pieces])
+        sizes = np.array([end - start for _, _, start, end in pieces])
+
         lengths = self._lengths[: self._size]
         shown = max(1, int(np.count_nonzero(mask)))
         average = max(1.0, float(lengths @ mask.astype(np.float32)) / shown)
-
         live = mask.take(slots)
-        if not live.all():
-            term, slots, counts = term[live], slots[live], counts[live]
-        frequency = np.bincount(term, minlength=len(terms))
-        idf = np.log1p((shown - frequency + 0.5) / (frequency + 0.5)).astype(np.float32)
+        found = np.add.reduceat(live, np.cumsum(sizes) - sizes, dtype=np.intp)
+        frequency = np.bincount(term, found, len(terms))
+        idf = np.log1p((shown - frequency + 0.5) / (frequency + 0.5))
+
         norm = lengths.take(slots)
         norm *= K1 * B / average
         norm += K1 * (1 - B)
         norm += counts
-        weight = idf.take(term)
+        weight = np.repeat((idf * (K1 + 1)).astype(np.float32)[term], sizes)
         weight *= counts
-        weight *= K1 + 1
         weight /= norm
-        return np.bincount(slots, weight, minlength=self._size).astype(np.float64, copy=False)
+        weight *= live
+        return np.bincount(slots, weight, self._size).astype(np.float32)
 
     def score(self, terms: Sequence[str], mask: Mask, k: int) -> tuple[Slots, Scores]:
         """The `k` best slots that hold any of `terms`, best first, and their BM25."""
@@ -109,20 +112,10 @@ class TextIndex:
                     found.add(known[position][1])
         return tuple(term for _, term in known if term in found)
 
-    def _gather(self, terms: Sequence[str]) -> tuple[NDArray[np.intp], Slots, NDArray[np.float32]]:
-        """Postings of all `terms`: (position in `terms`, slot, count) of each."""
+    def _find(self, terms: Sequence[str]) -> list[tuple[Segment, int, int, int]]:
+        """(segment, position in `terms`, start, end) of all postings of `terms`."""
         numbers = np.array([-1 if (n := self.vocabulary.get(t)) is None else n for t in terms], np.int64)
-        positions, lengths, slots, counts = [], [], [], []
-        for segment in self._segments:
-            for position, start, end in segment.find(numbers):
-                positions.append(position)
-                lengths.append(end - start)
-                slots.append(segment.slots[start:end])
-                counts.append(segment.counts[start:end])
-        if not slots:
-            return NO_SLOTS, NO_SLOTS, NO_SCORES
-        term = np.repeat(np.array(positions, np.intp), lengths)
-        return term, np.concatenate(slots), np.concatenate(counts)
+        return [(segment, *found) for segment in self._segments for found in segment.find(numbers)]
 
     def _settle(self) -> None:
         """Makes a segment of what waits, and merges segments of similar size."""

@@ -64,7 +64,8 @@ class DenseIndex:
             scores: Scores = np.full(self._size, -np.inf, np.float32)
             scores[rows] = self._matrix[rows] @ query
             return scores
-        scores = self._matrix[: self._size] @ query
+        # vecdot, as OpenBLAS's sgemv needs twice its time for a tall matrix (100k x 384: 16 ms against 8 ms).
+        scores = np.vecdot(self._matrix[: self._size], query)
         if count < self._size:
             np.copyto(scores, -np.inf, where=~allowed)
         return scores

@@ -72,7 +72,7 @@ class NameIndex:
 
 
 def without_names(text: str, names: NameIndex) -> str:
-    """`text` without the names that `names` finds in it, nor their possessive 's; `text` if nothing is left."""
+    """`text` without the names that `names` finds in it and their possessive 's; unchanged if that is all."""
     parts, end = [], 0
     for _, start, stop in names.find(text):
         parts.append(text[end:start])

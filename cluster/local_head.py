@@ -39,7 +39,7 @@ def address() -> str | None:
 
 
 def start() -> str:
-    """Starts the head on loopback, in a session of its own. Returns its address. Raises `Unavailable`."""
+    """Starts the head in a session of its own; who joins needs Ray's token (`launch.prepare_environment`). Returns its address. Raises `Unavailable`."""
     folder = _folder()
     folder.mkdir(mode=0o700, exist_ok=True)
     with socket.socket() as probe:
@@ -53,7 +53,6 @@ def start() -> str:
         "--block",
         "--include-dashboard=false",
         "--disable-usage-stats",
-        "--node-ip-address=127.0.0.1",
         f"--port={port}",
     ]
     with log.open("w") as output:

@@ -17,7 +17,7 @@ import ray
 from memos_ray import _siblings
 from memos_ray.config import Settings
 from memos_ray.errors import MemosError, Moved, Overloaded, Retryable, Unavailable
-from memos_ray.wire import EmbedderInfo, Located
+from memos_ray.wire import Located
 
 
 class Connection:
@@ -28,9 +28,7 @@ class Connection:
         self.settings: Settings = system.settings
         self.started_ray: bool = system.started_ray
         self._directory = system.directory
-        self._embedder = system.embedder
         self._located: dict[str, Located] = {}
-        self._embedder_info: EmbedderInfo | None = None
 
     async def call(self, cube_id: str, verb: str, arguments: Mapping[str, Any], *, create: bool = False) -> Any:
         """One verb of one cube, retried until `call_timeout_s`. The arguments carry the `op_id` of a write."""
@@ -63,17 +61,6 @@ class Connection:
                 await attempt.pause(Unavailable(f"the directory does not answer: {error}", what="directory"))
             except Retryable as error:
                 await attempt.pause(error)
-
-    async def embed_query(self, query: str) -> tuple[str, Any] | None:
-        """(fingerprint, vector) of the query, made once for all cubes; None if the embedder is down."""
-        try:
-            if self._embedder_info is None:
-                self._embedder_info = (await self._embedder.info.remote()).unwrap()
-            vectors = (await self._embedder.embed.remote([query], True)).unwrap()
-        except (ray.exceptions.RayActorError, Retryable):
-            return None  # the cube's other arms answer, and say so
-        assert self._embedder_info is not None
-        return self._embedder_info.fingerprint, vectors[0]
 
     async def _locate(self, cube_id: str, create: bool, suspect: str | None) -> Located:
         located: Located = (await self._directory.locate.remote(cube_id, create, suspect)).unwrap()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Protocol
 
@@ -23,16 +23,13 @@ class Call(Protocol):
         ...
 
 
-EmbedQuery = Callable[[str], Awaitable[tuple[str, Any] | None]]
-
 
 class AsyncCube:
     """One cube. Times may be aware datetimes, ISO 8601 strings or unix seconds; those without a zone mean UTC."""
 
-    def __init__(self, cube_id: str, call: Call, embed_query: EmbedQuery) -> None:
+    def __init__(self, cube_id: str, call: Call) -> None:
         self.cube_id = cube_id
         self._call = call
-        self._embed_query = embed_query
 
     async def add(
         self,
@@ -117,13 +114,10 @@ class AsyncCube:
         budget_tokens: int | None = None,
         neighbours: int = 0,
         consistency: str | None = None,
-        query_vector: tuple[str, Any] | None = None,
     ) -> list[SearchHit]:
-        """The best hits, best first. `query_vector` is (embedder fingerprint, vector) if the caller has it already."""
+        """The best hits, best first. See `AsyncMemOS.search`."""
         if not isinstance(query, str) or not query.strip():
             raise Invalid(f"query must be a non-empty text, not {query!r}", argument="query")
-        if query_vector is None:
-            query_vector = await self._embed_query(query)
         hits: list[SearchHit] = await self._call(
             self.cube_id,
             "search",
@@ -138,7 +132,6 @@ class AsyncCube:
                 "budget_tokens": budget_tokens,
                 "neighbours": neighbours,
                 "consistency": consistency,
-                "query_vector": query_vector,
             },
         )
         return hits

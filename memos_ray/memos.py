@@ -59,7 +59,7 @@ class AsyncMemOS:
     async def cube(self, cube_id: str) -> AsyncCube:
         """A typed handle bound to one cube. The cube is created by its first write."""
         resolve_cube_id(cube_id=cube_id)
-        return AsyncCube(cube_id, (await self._ready()).call, (await self._ready()).embed_query)
+        return AsyncCube(cube_id, (await self._ready()).call)
 
     async def add(
         self,
@@ -184,12 +184,11 @@ class AsyncMemOS:
             target, scope = resolve_cube_id(cube_id=cube_id, **ids)
             targets = [target]
         connection = await self._ready()
-        vector = await connection.embed_query(query) if isinstance(query, str) and query.strip() else None
         k = top_k if top_k is not None else limit if limit is not None else 20
 
         async def ask(target: str) -> list[SearchHit]:
             try:
-                return await AsyncCube(target, connection.call, connection.embed_query).search(
+                return await AsyncCube(target, connection.call).search(
                     query,
                     top_k=k,
                     filters={**rest, **scope} or None,
@@ -200,7 +199,6 @@ class AsyncMemOS:
                     budget_tokens=budget_tokens,
                     neighbours=neighbours,
                     consistency=consistency,
-                    query_vector=vector,
                 )
             except NotFound as error:
                 if error.fields.get("what") != "cube":

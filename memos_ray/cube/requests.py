@@ -213,3 +213,9 @@ def _canonical(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [_canonical(v) for v in value]
     return value
+
+
+def call_digest(verb: str, arguments: Mapping[str, Any]) -> str:
+    """Digest of a call as the caller made it, for requests that also hold what the call did not."""
+    text = json.dumps([verb, _canonical(arguments)], sort_keys=True, separators=(",", ":"), default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()

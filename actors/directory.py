@@ -10,15 +10,16 @@ import asyncio
 import logging
 from typing import Any
 
+import pyarrow as pa
 import ray
 from ray.util import list_named_actors
 
 from actors.mem_cube import create_host
 from actors.options import HOST_PREFIX
 from memos_ray.config import Settings
-from memos_ray.cube.opening import fence_off
+from memos_ray.cube.opening import fence_off, write_incarnation
 from memos_ray.cube.registry import CubeRecord, Registry
-from memos_ray.errors import MemosError, NotFound, Unavailable
+from memos_ray.errors import Conflict, MemosError, NotFound, Unavailable
 from memos_ray.ids import new_op_id
 from memos_ray.wire import HostInfo, Located, Reply
 
@@ -54,12 +55,38 @@ class DirectoryActor:
             return Reply(error=error)
 
     async def reset(self, cube_id: str) -> Reply:
-        """Gives the cube a new, empty incarnation. The old one's owner is detached first."""
-        return await self._replace(cube_id, new_op_id(), must_exist=True)
+        """Gives the cube a new, empty incarnation. The old one's owner is detached, and fenced off, first."""
+        try:
+            await self._recover()
+            async with self._locks.setdefault(cube_id, asyncio.Lock()):
+                record = await asyncio.to_thread(self._find, cube_id, False)
+                await self._let_go(cube_id)
+                # Whoever may still own the old incarnation must not acknowledge another write into it.
+                await fence_off(self._settings, cube_id, record.incarnation)
+                await asyncio.to_thread(
+                    self._registry.compare_and_set, cube_id, record.revision, incarnation=new_op_id()
+                )
+                return Reply(await self._locate(cube_id, False, None))
+        except MemosError as error:
+            return Reply(error=error)
 
-    async def adopt(self, cube_id: str, incarnation: str) -> Reply:
-        """Makes an incarnation that an import has written the cube's current one. The cube must not exist yet."""
-        return await self._replace(cube_id, incarnation, must_exist=False)
+    async def import_cube(self, cube_id: str, table: pa.Table) -> Reply:
+        """Makes a new cube of exported rows. Raises `Conflict` if there is one of that id."""
+        try:
+            await self._recover()
+            async with self._locks.setdefault(cube_id, asyncio.Lock()):
+                record = await asyncio.to_thread(self._registry.lookup, cube_id)
+                if record is not None and record.state == "active":
+                    raise Conflict(f"there is a cube {cube_id!r} already; import under another id, or reset it first")
+                incarnation = new_op_id()
+                # Unreferenced until the registry names it: a crash in between leaves a folder, no half cube.
+                await asyncio.to_thread(write_incarnation, self._settings, cube_id, incarnation, table)
+                await asyncio.to_thread(
+                    self._registry.create_if_absent, cube_id, incarnation=incarnation, embedder=self._settings.embedder
+                )
+                return Reply(await self._locate(cube_id, False, None))
+        except MemosError as error:
+            return Reply(error=error)
 
     async def cubes(self, prefix: str = "", limit: int = 1000, after: str = "") -> Reply:
         """Registered cubes as `CubeRecord`s, by id."""
@@ -119,28 +146,6 @@ class DirectoryActor:
         self._hosts[cube_id] = located
         self._refill()
         return located
-
-    async def _replace(self, cube_id: str, incarnation: str, *, must_exist: bool) -> Reply:
-        try:
-            await self._recover()
-            async with self._locks.setdefault(cube_id, asyncio.Lock()):
-                record = await asyncio.to_thread(self._registry.lookup, cube_id)
-                if record is None or record.state != "active":
-                    if must_exist:
-                        raise NotFound(f"there is no cube {cube_id!r}", what="cube", id=cube_id)
-                    await asyncio.to_thread(
-                        self._registry.create_if_absent, cube_id, incarnation=incarnation, embedder=self._settings.embedder
-                    )
-                else:
-                    await self._let_go(cube_id)
-                    # Whoever may still own the old incarnation must not acknowledge another write into it.
-                    await fence_off(self._settings, cube_id, record.incarnation)
-                    await asyncio.to_thread(
-                        self._registry.compare_and_set, cube_id, record.revision, incarnation=incarnation
-                    )
-                return Reply(await self._locate(cube_id, False, None))
-        except MemosError as error:
-            return Reply(error=error)
 
     async def _let_go(self, cube_id: str) -> None:
         known = self._hosts.pop(cube_id, None)

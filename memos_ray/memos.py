@@ -6,17 +6,26 @@ import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict, Unpack
 
 from memos_ray.client import Connection
 from memos_ray.config import Settings
 from memos_ray.cube.requests import KEEP
 from memos_ray.cube_handle import AsyncCube
 from memos_ray.errors import Invalid, NotFound
-from memos_ray.ids import new_op_id, resolve_cube_id
+from memos_ray.ids import resolve_cube_id
 from memos_ray.mem0_shape import added, listed, one, parse_expiration, scoped_filters
 from memos_ray.retrieval.merge import merge_hits
 from memos_ray.types import SearchHit
+
+
+class CubeIds(TypedDict, total=False):
+    """What names a cube: see `ids.resolve_cube_id`."""
+
+    cube_id: str | None
+    user_id: str | None
+    agent_id: str | None
+    run_id: str | None
 
 
 class AsyncMemOS:
@@ -209,7 +218,7 @@ class AsyncMemOS:
         hits = per_cube[0] if len(per_cube) == 1 else merge_hits(per_cube, top_k=k, budget_tokens=budget_tokens)
         return {"results": [hit.to_dict() for hit in hits]}
 
-    async def get(self, memory_id: str, *, as_of: Any = None, known_at: Any = None, **ids: Any) -> dict[str, Any]:
+    async def get(self, memory_id: str, *, as_of: Any = None, known_at: Any = None, **ids: Unpack[CubeIds]) -> dict[str, Any]:
         """One memory. The id of a merged one gives the one it was merged into. Raises `NotFound`."""
         cube, _ = await self._cube(**_ids(ids))
         return one(await cube.get(memory_id, as_of=as_of, known_at=known_at))
@@ -222,11 +231,13 @@ class AsyncMemOS:
         limit: int | None = None,
         as_of: Any = None,
         known_at: Any = None,
-        **ids: Any,
+        **ids: Unpack[CubeIds],
     ) -> dict[str, Any]:
         """Memories in the order they were recorded, newest last."""
-        from_filters, rest = scoped_filters(filters, **{k: ids.pop(k, None) for k in ("user_id", "agent_id", "run_id")})
-        cube, scope = await self._cube(**_ids({**ids, **from_filters}))
+        named = _ids(ids)
+        cube_id = named.pop("cube_id", None)
+        from_filters, rest = scoped_filters(filters, **named)
+        cube, scope = await self._cube(cube_id, **from_filters)
         try:
             items = await cube.get_all(
                 filters={**rest, **scope} or None, limit=top_k or limit, as_of=as_of, known_at=known_at
@@ -246,7 +257,7 @@ class AsyncMemOS:
         expiration_date: Any = KEEP,
         if_version: int | None = None,
         op_id: str | None = None,
-        **ids: Any,
+        **ids: Unpack[CubeIds],
     ) -> dict[str, Any]:
         """A new version of a memory. `if_version`: only if that is the current one, else `Conflict`.
 
@@ -266,45 +277,47 @@ class AsyncMemOS:
         )
         return added(result, cube.cube_id)
 
-    async def delete(self, memory_id: str, *, op_id: str | None = None, **ids: Any) -> dict[str, Any]:
+    async def delete(self, memory_id: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]) -> dict[str, Any]:
         """Hides a memory from everything but history, `known_at` and a snapshot's restore."""
         cube, _ = await self._cube(**_ids(ids))
         return added(await cube.delete(memory_id, op_id=op_id), cube.cube_id)
 
     async def delete_all(
-        self, *, filters: Mapping[str, Any] | None = None, op_id: str | None = None, **ids: Any
+        self, *, filters: Mapping[str, Any] | None = None, op_id: str | None = None, **ids: Unpack[CubeIds]
     ) -> dict[str, Any]:
         """Deletes what a cube holds, or what the filters select in it. Refused without a cube, user or agent."""
-        from_filters, rest = scoped_filters(filters, **{k: ids.pop(k, None) for k in ("user_id", "agent_id", "run_id")})
-        cube, scope = await self._cube(**_ids({**ids, **from_filters}))
+        named = _ids(ids)
+        cube_id = named.pop("cube_id", None)
+        from_filters, rest = scoped_filters(filters, **named)
+        cube, scope = await self._cube(cube_id, **from_filters)
         return added(await cube.delete_all(filters={**rest, **scope} or None, op_id=op_id), cube.cube_id)
 
-    async def archive(self, memory_id: str, *, op_id: str | None = None, **ids: Any) -> dict[str, Any]:
+    async def archive(self, memory_id: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]) -> dict[str, Any]:
         """Puts a memory away: search does not see it, `restore` brings it back."""
         cube, _ = await self._cube(**_ids(ids))
         return added(await cube.archive(memory_id, op_id=op_id), cube.cube_id)
 
-    async def restore(self, memory_id: str, *, op_id: str | None = None, **ids: Any) -> dict[str, Any]:
+    async def restore(self, memory_id: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]) -> dict[str, Any]:
         """Brings an archived memory back."""
         cube, _ = await self._cube(**_ids(ids))
         return added(await cube.restore(memory_id, op_id=op_id), cube.cube_id)
 
-    async def history(self, memory_id: str, **ids: Any) -> dict[str, Any]:
+    async def history(self, memory_id: str, **ids: Unpack[CubeIds]) -> dict[str, Any]:
         """Every version of a memory, oldest first, deleted ones too."""
         cube, _ = await self._cube(**_ids(ids))
         return {"results": [listed(entry) for entry in await cube.history(memory_id)]}
 
-    async def snapshot(self, name: str, *, op_id: str | None = None, **ids: Any) -> dict[str, Any]:
+    async def snapshot(self, name: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]) -> dict[str, Any]:
         """Names the cube's present state."""
         cube, _ = await self._cube(**_ids(ids))
         return {**listed(await cube.snapshot(name, op_id=op_id)), "cube_id": cube.cube_id}
 
-    async def restore_snapshot(self, name: str, *, op_id: str | None = None, **ids: Any) -> dict[str, Any]:
+    async def restore_snapshot(self, name: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]) -> dict[str, Any]:
         """Brings every memory back to what it was at the snapshot, as new versions: history is kept."""
         cube, _ = await self._cube(**_ids(ids))
         return added(await cube.restore_snapshot(name, op_id=op_id), cube.cube_id)
 
-    async def reset(self, **ids: Any) -> dict[str, Any]:
+    async def reset(self, **ids: Unpack[CubeIds]) -> dict[str, Any]:
         """Gives a cube a new, empty life. Refused without a cube, user or agent."""
         cube, scope = await self._cube(**_ids(ids))
         if scope:
@@ -331,7 +344,7 @@ class AsyncMemOS:
 
         manifest, table = await asyncio.to_thread(read_memcube, Path(path))
         target, _ = resolve_cube_id(cube_id=cube_id or manifest["cube_id"])
-        await (await self._ready()).ask_directory("import_cube", target, table, new_op_id())
+        await (await self._ready()).ask_directory("import_cube", target, table)
         return {"cube_id": target, "rows": table.num_rows}
 
     async def stats(self, cube_id: str) -> dict[str, Any]:
@@ -370,9 +383,9 @@ def make_settings(settings: Settings | None, overrides: Mapping[str, Any]) -> Se
         raise Invalid(f"settings: {error}", argument="settings") from error
 
 
-def _ids(given: Mapping[str, Any]) -> dict[str, Any]:
-    known = ("cube_id", "user_id", "agent_id", "run_id")
-    unknown = [k for k in given if k not in known]
-    if unknown:
-        raise Invalid(f"unknown argument {unknown[0]!r}; a cube is named by {', '.join(known)}", argument=unknown[0])
-    return dict(given)
+def _ids(given: CubeIds) -> dict[str, str | None]:
+    known = tuple(CubeIds.__annotations__)
+    for key in given:
+        if key not in known:
+            raise Invalid(f"unknown argument {key!r}; a cube is named by {', '.join(known)}", argument=key)
+    return {key: given.get(key) for key in known}  # type: ignore[misc]

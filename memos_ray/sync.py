@@ -43,18 +43,18 @@ class _Loop:
 def _sync_client(
     method: Callable[Concatenate[AsyncMemOS, P], Coroutine[Any, Any, R]],
 ) -> Callable[Concatenate[MemOS, P], R]:
-    @functools.wraps(method)
-    def call(self: MemOS, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: MemOS, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return _Loop.run(method(self.asynchronous, *args, **kwargs))
 
+    functools.update_wrapper(call, method)
     return call
 
 
 def _sync_cube(method: Callable[Concatenate[AsyncCube, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Cube, P], R]:
-    @functools.wraps(method)
-    def call(self: Cube, *args: P.args, **kwargs: P.kwargs) -> R:
+    def call(self: Cube, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return _Loop.run(method(self.asynchronous, *args, **kwargs))
 
+    functools.update_wrapper(call, method)
     return call
 
 

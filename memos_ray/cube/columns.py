@@ -55,11 +55,19 @@ class Growable:
 
 
 def one_chunk(column: pa.ChunkedArray) -> pa.Array:
-    """A column as one array."""
+    """A column as one array; without a copy if it is one already."""
+    if column.num_chunks == 1:
+        return column.chunk(0)
     combined = column.combine_chunks()
     if isinstance(combined, pa.ChunkedArray):
         return combined.chunk(0) if combined.num_chunks else pa.array([], combined.type)
     return combined
+
+
+def values_of(column: pa.Array) -> list[Any]:
+    """A flat column as Python values; several times as fast as `to_pylist`, but only for columns of strings."""
+    values: list[Any] = column.to_numpy(zero_copy_only=False).tolist()
+    return values
 
 
 def times_us(column: pa.Array) -> NDArray[np.int64]:
@@ -84,6 +92,6 @@ def codes(column: pa.Array, names: Sequence[str]) -> NDArray[np.int8]:
 
 
 def numbered(column: pa.Array) -> tuple[NDArray[np.int64], list[str]]:
-    """A string column without nulls -> (a number per row, the distinct values by number), by first appearance."""
+    """A string column without nulls -> (a number per row, the distinct values), by first appearance."""
     encoded = column.dictionary_encode()
-    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), encoded.dictionary.to_pylist()
+    return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), values_of(encoded.dictionary)

@@ -101,10 +101,10 @@ class FieldColumns:
     def _loaded(self, field: str, column: CodedColumn, rows: NDArray[np.int64]) -> NDArray[np.int32]:
         store = self._state.store
         if field == "entities":
-            offsets, flat = store.entity_spans()
+            offsets, flat = store.spans("entities")
             return _lists(column, rows, offsets, flat, is_list=True)
         if field in SOURCE_FIELDS:
-            offsets, flat = store.source_spans()
+            offsets, flat = store.spans("sources")
             return _lists(column, rows, offsets, flat.field(field), is_list=False)
         numbers, distinct = store.metadata()
         table = np.array([column.number(metadata_cell(field, m)) for m in distinct], np.int32)

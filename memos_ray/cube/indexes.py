@@ -104,7 +104,7 @@ class Indexes:
         deliveries, sessions = Hints(), Hints()
         slots = np.flatnonzero((state.slot_kind.view == _MESSAGE) & (state.slot_row.view < store.base))
         rows = state.slot_row.view[slots]
-        offsets, flat = store.source_spans()
+        offsets, flat = store.spans("sources")
         named = offsets[rows + 1] > offsets[rows]
         slots, first = slots[named], pa.array(offsets[rows[named]])
         columns = [flat.field(k).take(first).to_numpy(zero_copy_only=False).tolist() for k in _SOURCE_KEYS]

@@ -7,7 +7,7 @@ what the fold and the filters need of all of them is read by column. Knows nothi
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -16,9 +16,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from memos_ray.cube.columns import FOREVER, codes, ints, one_chunk, times_us
-from memos_ray.cube.rows import JournalRow, Op, row_from_dict
-from memos_ray.types import Kind, Status
+from memos_ray.cube.columns import FOREVER, codes, ints, one_chunk, times_us, values_of
+from memos_ray.cube.rows import SCHEMA, JournalRow, Op, rows_to_table
+from memos_ray.types import Kind, Link, Source, Status, TimeMention
 
 OPS = tuple(Op)
 KINDS = tuple(Kind)
@@ -26,18 +26,7 @@ STATUSES = tuple(Status)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES = ("valid_from", "valid_to", "recorded_at", "created_at", "expires_at")
 _NUMBERS = ("epoch", "seq", "version")
-_PLAIN = (
-    "op_id",
-    "principal",
-    "digest",
-    "memory_id",
-    "text",
-    "entities",
-    "links",
-    "sources",
-    "metadata",
-    "payload",
-)
+_STRINGS = ("op_id", "principal", "digest", "memory_id", "text", "metadata", "payload")
 
 
 def from_us(value: int) -> datetime | None:
@@ -49,6 +38,7 @@ class RowStore:
     """Rows by number: `0 … base-1` lie in the table, the others are objects."""
 
     def __init__(self, table: pa.Table) -> None:
+        self._table = table.select(SCHEMA.names).cast(SCHEMA)
         self.base = table.num_rows
         self.columns: dict[str, pa.Array] = {n: one_chunk(table.column(n)) for n in table.column_names}
         self.op = codes(self.columns["op"], OPS)
@@ -57,28 +47,71 @@ class RowStore:
         self.times: dict[str, NDArray[np.int64]] = {n: times_us(self.columns[n]) for n in _TIMES}
         self.numbers: dict[str, NDArray[np.int64]] = {n: ints(self.columns[n]) for n in _NUMBERS}
         self.appended: list[JournalRow] = []
+        self._spans: dict[str, tuple[NDArray[np.int64], Any]] = {}
+        self._fields: dict[str, tuple[str, ...]] = {}
         self._metadata: tuple[NDArray[np.int64], list[dict[str, Any]]] | None = None
 
     def __len__(self) -> int:
         return self.base + len(self.appended)
 
     def row(self, r: int) -> JournalRow:
-        """Row number `r`. About 40 µs for a row of the table; callers cache what they make of it."""
-        if r >= self.base:
-            return self.appended[r - self.base]
-        d: dict[str, Any] = {n: self.columns[n][r].as_py() for n in _PLAIN}
-        d.update((n, int(v[r])) for n, v in self.numbers.items())
-        d.update((n, from_us(int(v[r]))) for n, v in self.times.items())
-        mentions = self.columns["times"][r]
-        d["times"] = mentions.as_py() if mentions.is_valid and len(mentions) else ()
-        d["op"], d["kind"], d["status"] = OPS[self.op[r]], KINDS[self.kind[r]], STATUSES[self.status[r]]
-        return row_from_dict(d)
+        """Row number `r`."""
+        return self.appended[r - self.base] if r >= self.base else self._decoded([r])[0]
 
-    def digest(self, r: int) -> str:
-        """The digest of the request that made row `r`."""
-        return (
-            str(self.columns["digest"][r].as_py()) if r < self.base else self.appended[r - self.base].digest
-        )
+    def rows(self, numbers: Sequence[int]) -> list[JournalRow]:
+        """Many rows at once. Rows of the table cost about 0.2 ms a call and 10 µs each: ask for them together."""
+        loaded = iter(self._decoded([r for r in numbers if r < self.base]))
+        return [next(loaded) if r < self.base else self.appended[r - self.base] for r in numbers]
+
+    def _decoded(self, numbers: list[int]) -> list[JournalRow]:
+        if not numbers:
+            return []
+        at = np.array(numbers)
+        picked: dict[str, list[Any]] = {n: self.take(n, at) for n in _STRINGS}
+        picked.update((n, v[at].tolist()) for n, v in self.numbers.items())
+        picked.update((n, [from_us(x) for x in v[at].tolist()]) for n, v in self.times.items())
+        picked["op"] = [OPS[x] for x in self.op[at].tolist()]
+        picked["kind"] = [KINDS[x] for x in self.kind[at].tolist()]
+        picked["status"] = [STATUSES[x] for x in self.status[at].tolist()]
+        picked["entities"] = [tuple(x) for x in self._lists("entities", at)]
+        picked["links"] = self._structs("links", Link, at)
+        picked["sources"] = self._structs("sources", Source, at)
+        picked["times"] = self._structs("times", TimeMention, at)
+        for name in ("metadata", "payload"):
+            picked[name] = [json.loads(x) if x else {} for x in picked[name]]
+        names = tuple(picked)
+        return [
+            JournalRow(**dict(zip(names, values, strict=True))) for values in zip(*picked.values(), strict=True)
+        ]
+
+    def _lists(self, name: str, at: NDArray[np.int64], field: str | None = None) -> list[list[Any]]:
+        offsets, flat = self.spans(name)
+        starts, stops = offsets[at], offsets[at + 1]
+        wanted = np.concatenate([np.arange(a, b) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)])
+        column = (flat if field is None else flat.field(field)).take(pa.array(wanted, pa.int64()))
+        values = values_of(column) if pa.types.is_string(column.type) else column.to_pylist()
+        ends = np.cumsum(stops - starts).tolist()
+        return [values[a:b] for a, b in zip([0, *ends], ends, strict=False)]
+
+    def _structs(self, name: str, make: Callable[..., Any], at: NDArray[np.int64]) -> list[tuple[Any, ...]]:
+        offsets, flat = self.spans(name)
+        if not (offsets[at + 1] > offsets[at]).any():
+            return [()] * len(at)
+        fields = self._filled(name)
+        columns = [self._lists(name, at, f) for f in fields]
+        return [
+            tuple(make(**dict(zip(fields, one, strict=True))) for one in zip(*lists, strict=True))
+            for lists in zip(*columns, strict=True)
+        ]
+
+    def _filled(self, name: str) -> tuple[str, ...]:
+        """The fields of a struct column that hold anything at all; the others keep their default."""
+        if name not in self._fields:
+            flat = self.spans(name)[1]
+            names = [f.name for f in flat.type]
+            filled = tuple(n for n in names if flat.field(n).null_count < len(flat))
+            self._fields[name] = filled or tuple(names[:1])
+        return self._fields[name]
 
     def since(self, r: int) -> Iterable[tuple[int, JournalRow]]:
         """The appended rows from number `r` on, with their numbers."""
@@ -94,35 +127,51 @@ class RowStore:
             return self.take("text", wanted)
         inside = wanted < self.base
         loaded = iter(self.take("text", wanted[inside]))
-        return [
-            next(loaded) if i else self.appended[r - self.base].text
-            for i, r in zip(inside, wanted, strict=True)
-        ]
+        return [next(loaded) if i else self.appended[r - self.base].text for i, r in zip(inside, wanted, strict=True)]
 
     def take(self, column: str, rows: NDArray[np.int64]) -> list[Any]:
-        """Values of a flat column for rows of the table."""
-        values: list[Any] = self.columns[column].take(pa.array(rows)).to_numpy(zero_copy_only=False).tolist()
-        return values
+        """Values of a column of strings, for rows of the table."""
+        return values_of(self.columns[column].take(pa.array(rows, pa.int64())))
 
     def metadata(self) -> tuple[NDArray[np.int64], list[dict[str, Any]]]:
-        """(a number per row of the table, the distinct metadata by number); each is parsed once, when asked for."""
+        """(a number per row of the table, the distinct metadata); each is parsed once, when asked for."""
         if self._metadata is None:
             encoded = self.columns["metadata"].fill_null("").dictionary_encode()
-            distinct = [json.loads(x) if x else {} for x in encoded.dictionary.to_pylist()]
+            distinct = [json.loads(x) if x else {} for x in values_of(encoded.dictionary)]
             self._metadata = encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), distinct
         return self._metadata
 
+    def spans(self, name: str) -> tuple[NDArray[np.int64], Any]:
+        """A list column as (offsets per row of the table, all elements): row r has `offsets[r]:offsets[r + 1]`."""
+        if name not in self._spans:
+            column = self.columns[name]
+            lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
+            offsets = np.zeros(len(column) + 1, np.int64)
+            np.cumsum(lengths, out=offsets[1:])
+            self._spans[name] = offsets, column.flatten()
+        return self._spans[name]
+
     def source_spans(self) -> tuple[NDArray[np.int64], pa.StructArray]:
-        """(offsets per row of the table, all sources flat): row r has sources `offsets[r]:offsets[r + 1]`."""
-        return _spans(self.columns["sources"])
+        """`spans` of the sources."""
+        return self.spans("sources")
 
     def entity_spans(self) -> tuple[NDArray[np.int64], pa.Array]:
-        """The same for entities."""
-        return _spans(self.columns["entities"])
+        """`spans` of the entities."""
+        return self.spans("entities")
 
     def link_spans(self) -> tuple[NDArray[np.int64], pa.StructArray]:
-        """The same for links."""
-        return _spans(self.columns["links"])
+        """`spans` of the links."""
+        return self.spans("links")
+
+    def to_table(self) -> pa.Table:
+        """All rows, in seq order, as they came from the journal."""
+        return pa.concat_tables([self._table, rows_to_table(self.appended)])
+
+    def digest(self, r: int) -> str:
+        """The digest of the request that made row `r`."""
+        return (
+            str(self.columns["digest"][r].as_py()) if r < self.base else self.appended[r - self.base].digest
+        )
 
     def payloads(self) -> list[tuple[int, Mapping[str, Any]]]:
         """Rows of the table that have a payload, and it."""
@@ -130,9 +179,3 @@ class RowStore:
         rows = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
         return [(int(r), json.loads(x)) for r, x in zip(rows, self.take("payload", rows), strict=True)]
 
-
-def _spans(column: pa.Array) -> tuple[NDArray[np.int64], Any]:
-    lengths = pc.fill_null(pc.list_value_length(column), 0).to_numpy(zero_copy_only=False)
-    offsets = np.zeros(len(column) + 1, np.int64)
-    np.cumsum(lengths, out=offsets[1:])
-    return offsets, column.flatten()

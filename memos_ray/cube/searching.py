@@ -57,7 +57,8 @@ class CubeSearcher:
         ids, memory = self._state.ids, self._state.slot_memory.view
         for slot, speaker, entities, follows in self._features(slots):
             self._order.add(slot, ids[memory[slot]], follows)
-            self._speakers.add(slot, speaker)
+            if speaker:
+                self._speakers.add(slot, speaker)
             for name in entities:
                 self._names.add(name)
         self._taken = stop

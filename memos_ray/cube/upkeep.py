@@ -87,10 +87,12 @@ class VectorUpkeep:
         """The query's vector, or None while the embedder fails (searches then do without the dense arm)."""
         try:
             await self._embedder.ready()
-            return (await self._embedder.embed([text], query=True))[0]
+            vectors = await self._embedder.embed([text], query=True)
         except MemosError as error:
             log.warning("the query could not be embedded, searching without its vector: %s", error)
             return None
+        first: NDArray[np.float32] = vectors[0]
+        return first
 
     async def close(self) -> None:
         """Stops. What is not embedded yet will be at the next activation."""

@@ -6,6 +6,7 @@ Everything but dates in other languages and in slashed numbers is computed here 
 from __future__ import annotations
 
 from datetime import UTC, date, datetime, time
+from itertools import chain, islice
 
 from memos_ray.ingest import dates_en, dates_zh
 from memos_ray.ingest.found import Found, Speech
@@ -14,6 +15,7 @@ from memos_ray.text.sentences import sentence_at
 from memos_ray.types import TimeMention
 
 MAX_MENTIONS = 32  # of one text
+_READ = 4 * MAX_MENTIONS  # relative ones among them may not be wanted
 
 
 def find_mentions(text: str, said_at: datetime, *, absolute_only: bool = False) -> tuple[TimeMention, ...]:
@@ -47,13 +49,12 @@ def read_times(text: str, said_at: datetime) -> tuple[tuple[TimeMention, ...], d
 
 
 def _find(speech: Speech, absolute_only: bool) -> list[Found]:
-    found = list(dates_en.find(speech))
+    """The first `MAX_MENTIONS` dates; the rest of a long text is not even read."""
+    readers = [dates_en.find(speech)]
     if has_cjk(speech.text):
-        found += dates_zh.find(speech)
-        found.sort(key=lambda f: f.start)
-    if absolute_only:
-        found = [f for f in found if f.absolute]
-    return found[:MAX_MENTIONS]
+        readers.append(dates_zh.find(speech))
+    wanted = ([f for f in islice(r, _READ) if f.absolute or not absolute_only] for r in readers)
+    return sorted(chain.from_iterable(wanted), key=lambda f: f.start)[:MAX_MENTIONS]
 
 
 def _mention(speech: Speech, found: Found) -> TimeMention | None:

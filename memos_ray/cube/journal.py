@@ -1,0 +1,362 @@
+"""A cube's journal: a queue of requests, committed in groups, applied in order; the only way to change it.
+
+Requests are planned on the event loop when their group begins, committed in a thread, and applied on the loop
+once they are durable and still this owner's. A group is whatever queued while the one before it was being
+committed: no timer. Knows rows and ownership; what a request means is the planner's business.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import TypeVar
+
+import pyarrow as pa
+
+from memos_ray.config import Settings
+from memos_ray.cube.log_store import Hook, LogStore
+from memos_ray.cube.owner import Owner
+from memos_ray.cube.planned import Planned, Planner
+from memos_ray.cube.rows import JournalRow, rows_to_table
+from memos_ray.errors import Invalid, MemosError, Moved, Overloaded
+from memos_ray.protocols import Clock
+
+T = TypeVar("T")
+log = logging.getLogger(__name__)
+
+# All journals of a process share these threads: of a packed host's hundreds of cubes, few write at a time.
+# Not asyncio's own pool: somebody's slow calls there would hold up every commit.
+_THREADS = ThreadPoolExecutor(max_workers=32, thread_name_prefix="memos-journal")
+
+
+@dataclass(frozen=True, slots=True)
+class JournalConfig:
+    """Bounds of one journal. Times in seconds."""
+
+    queue_limit: int = 10_000  # requests waiting
+    group_rows: int = 1_000  # a group is full once it has this many rows; its last request may go beyond
+    read_confirm_s: float = 1.0  # age at which a read confirms ownership again
+    compact_every: int = 64  # commits
+    cleanup_keep_s: float = 600.0
+
+    @classmethod
+    def from_settings(cls, settings: Settings) -> JournalConfig:
+        """The journal's part of the settings."""
+        return cls(
+            queue_limit=settings.queue_limit,
+            group_rows=settings.group_rows,
+            read_confirm_s=settings.read_confirm_s,
+            compact_every=settings.compact_every,
+            cleanup_keep_s=settings.cleanup_keep_s,
+        )
+
+
+@dataclass(slots=True)
+class _Waiting:
+    """A request in the queue, and where its answer goes."""
+
+    request: object
+    answer: asyncio.Future[object]
+
+
+class _Unstorable(Exception):
+    """Rows that cannot be turned into a table; nothing was committed."""
+
+
+class Journal:
+    """The log of one active cube, owned by this process. Make one with `activate`."""
+
+    def __init__(self, owner: Owner, live: pa.Table, clock: Clock, config: JournalConfig) -> None:
+        self.live = live
+        self.lost: Moved | None = None
+        self._owner = owner
+        self._clock = clock
+        self._config = config
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._storage = asyncio.Lock()  # one commit, look-up or committed compaction at a time
+        self._closing = False
+        self._planner: Planner | None = None
+        self._committer: asyncio.Task[None] | None = None
+        self._upkeep: asyncio.Task[None] | None = None
+        self._commits = 0
+        self._confirmed_at = clock.monotonic()
+        assert owner.found is not None
+        self._recorded_at: datetime = owner.found.last_recorded_at
+
+    @classmethod
+    async def activate(
+        cls, store: LogStore, *, clock: Clock, config: JournalConfig, owner: str, hook: Hook | None = None
+    ) -> Journal:
+        """Claims the log, reads it, opens it.
+
+        Raises `Moved` if another claim wins, `Corrupt`, `SchemaTooNew` or `Unavailable`. `owner` names this
+        process in the log; `hook` is for tests.
+        """
+        this = Owner(store, clock, owner, hook=hook)
+
+        def claim() -> pa.Table:
+            store.open()
+            return this.activate()
+
+        started = clock.monotonic()
+        live = await _in_thread(claim)
+        journal = cls(this, live, clock, config)
+        journal._confirmed_at = started
+        return journal
+
+    @property
+    def epoch(self) -> int:
+        """This owner's epoch."""
+        return self._owner.epoch
+
+    @property
+    def next_seq(self) -> int:
+        """The seq of the next row."""
+        return self._owner.next_seq
+
+    @property
+    def version(self) -> int:
+        """The version of the log that this owner knows to be the latest."""
+        return self._owner.version
+
+    @property
+    def waiting(self) -> int:
+        """Requests in the queue."""
+        return len(self._queue)
+
+    def release_live(self) -> None:
+        """Lets go of the rows read at activation, once they are folded."""
+        self.live = self.live.slice(0, 0)
+
+    def start(self, planner: Planner) -> None:
+        """Begins to take requests out of the queue."""
+        self._planner = planner
+        self._committer = asyncio.create_task(self._run(planner), name="memos-journal")
+
+    async def submit(self, request: object) -> object:
+        """Queue, group commit, apply, answer.
+
+        Raises what planning raised, `Overloaded`, `Moved`, or `Unavailable` if storage failed.
+
+        A caller that goes away never harms the group: its request is left out if its group has not begun.
+        """
+        if self.lost is not None:
+            raise _again(self.lost)
+        if self._closing:
+            raise Moved("the cube is being passivated; look it up again", reason="closing")
+        if len(self._queue) >= self._config.queue_limit:
+            raise Overloaded(
+                f"{len(self._queue)} writes are waiting for this cube, the most it queues; try again later",
+                retry_after_s=self._retry_after_s(),
+            )
+        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
+        self._queue.append(waiting)
+        self._wake.set()
+        return await waiting.answer
+
+    def _retry_after_s(self) -> float:
+        """About the time in which half of the queue is written, at some 10 ms a full group."""
+        groups = self._config.queue_limit / self._config.group_rows
+        return round(max(0.05, 0.005 * groups), 3)
+
+    async def confirm(self, *, latest: bool = False) -> None:
+        """Before a read: makes sure that this is still the owner, if it last knew so too long ago.
+
+        With `latest` it always looks. Raises `Moved` if it is not the owner.
+        """
+        asked = self._clock.monotonic()
+        oldest = asked if latest else asked - self._config.read_confirm_s
+        if self.lost is None and self._confirmed_at < oldest:
+            # a task of its own: if this caller goes away, the look-up still ends before the next commit
+            await asyncio.shield(asyncio.create_task(self._confirm_since(oldest)))
+        if self.lost is not None:
+            raise _again(self.lost)
+
+    async def _confirm_since(self, oldest: float) -> None:
+        async with self._storage:
+            # whoever held the lock may have confirmed it in the meantime, or found it lost
+            if self.lost is None and self._confirmed_at < oldest:
+                with contextlib.suppress(MemosError):  # `lost` says so
+                    await self._guarded(self._owner.confirm)
+
+    async def close(self) -> None:
+        """Writes what is queued, then stops. Submitting is refused from now on."""
+        self._closing = True
+        self._wake.set()
+        if self._committer is not None:
+            await asyncio.shield(self._committer)
+        if self._upkeep is not None:
+            await asyncio.shield(self._upkeep)
+        self._fail_waiting(Moved("the cube was passivated; look it up again", reason="closing"))
+
+    async def _run(self, planner: Planner) -> None:
+        while self.lost is None:
+            if not self._queue:
+                if self._closing:
+                    return
+                self._wake.clear()
+                await self._wake.wait()
+                continue
+            async with self._storage:
+                if self.lost is None:
+                    await self._one_group(planner)
+            self._keep_up()
+
+    async def _one_group(self, planner: Planner) -> None:
+        group = self._plan_group(planner)
+        drafts = [row for _, planned in group for row in planned.rows]
+        try:
+            rows = await self._commit(drafts) if drafts else []
+        except _Unstorable:
+            self._without_unstorable(group)
+            return
+        except BaseException as error:  # nothing of it is acknowledged; `_guarded` has let go of the cube
+            for waiting, _ in group:
+                _refuse(waiting, error)
+            if not isinstance(error, MemosError):
+                raise
+            return
+        try:
+            planner.apply(rows)
+        except (
+            Exception
+        ) as error:  # a bug, and the state may be half changed: nobody is answered from it again
+            log.exception("applying a commit to %s failed", self._owner.store.path)
+            self._lose(
+                Moved(f"the cube failed to apply a commit: {error!r}; look it up again", reason="failed")
+            )
+            for waiting, _ in group:
+                _refuse(waiting, self.lost or error)
+            return
+        _answer(group, rows)
+
+    def _without_unstorable(self, group: list[tuple[_Waiting, Planned]]) -> None:
+        """Refuses the requests whose rows no table can hold; the others are planned again without them."""
+        for waiting, planned in reversed(group):
+            try:
+                rows_to_table(planned.rows)
+            except Exception as error:
+                _refuse(waiting, Invalid(f"the request cannot be stored: {error}", argument="request"))
+            else:
+                self._queue.appendleft(waiting)
+
+    def _plan_group(self, planner: Planner) -> list[tuple[_Waiting, Planned]]:
+        planner.begin_group()
+        group: list[tuple[_Waiting, Planned]] = []
+        count = 0
+        while self._queue and count < self._config.group_rows:
+            waiting = self._queue.popleft()
+            if waiting.answer.done():
+                continue
+            try:
+                planned = planner.plan(waiting.request)
+            except MemosError as error:
+                waiting.answer.set_exception(error)
+            except Exception as error:
+                # a bug; it may have left something in the planner's draft: the others are planned anew
+                waiting.answer.set_exception(error)
+                self._queue.extendleft(w for w, _ in reversed(group))
+                planner.begin_group()
+                group.clear()
+                count = 0
+            else:
+                group.append((waiting, planned))
+                count += len(planned.rows)
+        return group
+
+    async def _commit(self, drafts: Sequence[JournalRow]) -> list[JournalRow]:
+        recorded_at = max(self._clock.now(), self._recorded_at)
+        epoch, seq = self._owner.epoch, self._owner.next_seq
+        rows = [
+            replace(row, epoch=epoch, seq=seq + i, recorded_at=recorded_at) for i, row in enumerate(drafts)
+        ]
+
+        def write() -> None:
+            try:
+                table = rows_to_table(rows)
+            except Exception as error:
+                raise _Unstorable from error
+            self._owner.write(table)
+
+        await self._guarded(write)
+        self._recorded_at = recorded_at
+        self._commits += 1
+        return rows
+
+    async def _guarded(self, call: Callable[[], None]) -> None:
+        """A call of the owner's that confirms ownership, or loses it."""
+        started = self._clock.monotonic()
+        try:
+            await _in_thread(call)
+        except BaseException:
+            if self._owner.lost:
+                self._lose(self._owner.moved())
+            raise
+        self._confirmed_at = started
+
+    def _lose(self, moved: Moved) -> None:
+        self.lost = moved
+        self._wake.set()
+        self._fail_waiting(moved)
+
+    def _fail_waiting(self, error: MemosError) -> None:
+        while self._queue:
+            _refuse(self._queue.popleft(), error)
+
+    def _keep_up(self) -> None:
+        """Compacts and cleans up now and then, beside the writes."""
+        if self._commits < self._config.compact_every or self._closing or self.lost is not None:
+            return
+        if self._upkeep is None or self._upkeep.done():
+            self._commits = 0
+            self._upkeep = asyncio.create_task(self._compact(), name="memos-journal-upkeep")
+
+    async def _compact(self) -> None:
+        try:
+            async with self._storage:
+                if self.lost is None:
+                    await self._guarded(self._owner.remove_ignored)
+            prepared = await _in_thread(self._owner.prepare_rewrite)
+            if prepared is not None:
+                async with self._storage:
+                    if self.lost is None:
+                        await self._guarded(lambda: self._owner.rewrite(prepared))
+            if self.lost is None:
+                await _in_thread(lambda: self._owner.clean_up(self._config.cleanup_keep_s))
+        except MemosError as error:
+            # Nothing depends on it: a lost owner has told its callers, and what failed is tried again later.
+            log.warning("compaction of %s failed: %s", self._owner.store.path, error)
+
+
+def _answer(group: list[tuple[_Waiting, Planned]], rows: Sequence[JournalRow]) -> None:
+    at = 0
+    for waiting, planned in group:
+        own = rows[at : at + len(planned.rows)]
+        at += len(own)
+        if waiting.answer.done():  # its caller has gone
+            continue
+        try:
+            waiting.answer.set_result(planned.result(own))
+        except Exception as error:
+            waiting.answer.set_exception(error)
+
+
+def _refuse(waiting: _Waiting, error: BaseException) -> None:
+    if not waiting.answer.done():
+        waiting.answer.set_exception(_again(error) if isinstance(error, MemosError) else error)
+
+
+def _again(error: MemosError) -> MemosError:
+    """An equal error for another caller: a raise writes to the traceback of the instance it raises."""
+    return type(error)(error.message, **error.fields)
+
+
+async def _in_thread(call: Callable[[], T]) -> T:
+    return await asyncio.get_running_loop().run_in_executor(_THREADS, call)

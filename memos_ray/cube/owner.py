@@ -1,0 +1,171 @@
+"""One owner of one cube's log: carries out what the fence asks for on real storage. Synchronous.
+
+Knows rows and storage; nothing of queues, tasks or memories. One thread at a time may call it, except
+`prepare_rewrite` and `clean_up`, which run beside the others.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pyarrow as pa
+
+from memos_ray.cube import fence as f
+from memos_ray.cube.live import Survey, survey, take_live
+from memos_ray.cube.log_store import Hook, LogStore
+from memos_ray.cube.rows import JournalRow, Op, rows_to_table
+from memos_ray.errors import MemosError, Moved
+from memos_ray.protocols import Clock
+
+Put = Callable[[int], int]
+"""Commits something built on the version it is given; returns the version at which it landed."""
+
+
+class Owner:
+    """Claims, opens, appends to and compacts a log under the rules of `cube.fence`.
+
+    Every method that commits or looks up raises `Moved` once another owner was seen, and `Unavailable` if
+    storage failed in that very call. Either way the owner is `lost` from then on.
+    """
+
+    def __init__(self, store: LogStore, clock: Clock, name: str, *, hook: Hook | None = None) -> None:
+        self.store = store
+        self.found: Survey | None = None  # what it read when it claimed
+        self._clock = clock
+        self._name = name
+        self._hook = hook
+        self._fence = f.Fence(token=f"{name}/{uuid.uuid4()}")
+        self._table: pa.Table | None = None
+        self._failure: MemosError | None = None
+
+    @property
+    def epoch(self) -> int:
+        """This owner's epoch; 0 before its claim."""
+        return self._fence.epoch
+
+    @property
+    def version(self) -> int:
+        """The version of the log that this owner knows to be the latest."""
+        return self._fence.version
+
+    @property
+    def next_seq(self) -> int:
+        """The seq of the next row."""
+        return self._fence.next_seq
+
+    @property
+    def lost(self) -> bool:
+        """Whether this owner may never acknowledge anything again."""
+        return self._fence.phase is f.Phase.LOST
+
+    def moved(self) -> Moved:
+        """What callers are told once this owner is lost."""
+        reason = self._fence.reason
+        message = f"{self._name} does not own {self.store.path}: {reason}; look the cube up again"
+        return Moved(message, reason=reason)
+
+    def activate(self) -> pa.Table:
+        """Claims the log, reads it, opens it. Returns the rows that count, by seq."""
+        self._run(f.Activate())
+        assert self._table is not None
+        assert self.found is not None
+        table, self._table = self._table, None
+        return take_live(table, self.found)
+
+    def write(self, rows: pa.Table) -> None:
+        """Commits rows stamped with this epoch and the seqs from `next_seq` on; safe once it returns."""
+        self._run(f.Write(len(rows)), lambda base: self.store.append(base, rows))
+
+    def confirm(self) -> None:
+        """Looks the latest version up in storage and raises `Moved` if it is not this owner's."""
+        self._run(f.Confirm())
+
+    def prepare_rewrite(self) -> Any:
+        """Compacts beside the writes; None if there is nothing to do."""
+        return self.store.prepare_rewrite(self.version)
+
+    def rewrite(self, prepared: Any) -> None:
+        """Commits what `prepare_rewrite` returned."""
+        self._run(f.Rewrite(self.store.rewrite_span), lambda base: self.store.commit_rewrite(base, prepared))
+
+    def remove_ignored(self) -> None:
+        """Removes the rows that did not count when this owner opened: users' text that nobody can see."""
+        if self.found is not None and (ignored := self.found.ignored):
+            self._run(f.Rewrite(1), lambda base: self.store.remove(base, ignored))
+
+    def clean_up(self, keep_s: float) -> None:
+        """Deletes versions older than `keep_s` seconds."""
+        self.store.clean_up(self.version, keep_s)
+
+    def _run(self, command: f.Event, put: Put | None = None) -> None:
+        event = command
+        while True:
+            self._fence, effect = f.step(self._fence, event)
+            if isinstance(effect, f.Done):
+                return
+            if isinstance(effect, f.StepBack):
+                self._table = None
+                failure, self._failure = self._failure, None
+                raise failure or self.moved()
+            try:
+                event = self._carry_out(effect, put)
+            except MemosError as error:
+                event = f.Failed(error.message)
+                self._failure = error
+            except BaseException as error:
+                self._fence, _ = f.step(self._fence, f.Failed(repr(error)))
+                raise
+
+    def _carry_out(self, effect: f.Effect, put: Put | None) -> f.Event:
+        match effect:
+            case f.ReadLog():
+                return self._read()
+            case f.Commit(f.Item.CLAIM | f.Item.OPEN):
+                rows = self._ownership_row(effect)
+                return f.Landed(self.store.append(effect.base, rows))
+            case f.Commit() if put is not None:
+                return f.Landed(put(effect.base))
+            case f.LookUp():
+                return f.Latest(self.store.latest())
+            case f.Probe():
+                return f.Probed(self.store.highest_epoch())
+            case _:
+                raise AssertionError(f"{effect!r} cannot be carried out")
+
+    def _read(self) -> f.Read:
+        if self._fence.phase is f.Phase.SURVEYING:  # only to choose an epoch
+            version, table = self.store.read(("epoch",))
+            highest = int(table["epoch"].to_numpy().max()) if len(table) else 0
+            return f.Read(version, highest, rival=False, top_seq=0, top_recorded_seq=0, last_open=0)
+        self._point("claimed")
+        version, table = self.store.read()
+        found = survey(table)
+        self._table, self.found = table, found
+        rival = any(c.epoch >= self.epoch and c.token != self._fence.token for c in found.claims)
+        self._point("folded")
+        return f.Read(
+            version,
+            found.highest_epoch,
+            rival=rival,
+            top_seq=found.top_seq,
+            top_recorded_seq=0,
+            last_open=found.chain[-1].epoch if found.chain else 0,
+        )
+
+    def _ownership_row(self, commit: f.Commit) -> pa.Table:
+        claim = commit.item is f.Item.CLAIM
+        row = JournalRow(
+            op=Op.CLAIM if claim else Op.OPEN,
+            op_id=self._fence.token,
+            principal=self._name,
+            payload={} if claim else {"start": commit.start, "after": commit.after},
+            epoch=commit.epoch,
+            recorded_at=self._clock.now(),
+        )
+        return rows_to_table([row])
+
+    def _point(self, name: str) -> None:
+        if self._hook is not None:
+            self._hook(name)

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.text import Text
@@ -182,7 +182,7 @@ def _pids(memory: MemOS, cube_id: str) -> Sequence[int]:
     options = load("actors.options")
     namespace = memory.asynchronous.connect().settings.namespace
     try:
-        handle = ray.get_actor(options.EMBEDDER_NAME, namespace=namespace)
+        handle: Any = ray.get_actor(options.EMBEDDER_NAME, namespace=namespace)
         embedder: int = ray.get(handle.pid.remote(), timeout=60.0)
     except ray.exceptions.RayError as error:
         raise Unavailable(f"the embedder does not answer: {error}", what="embedder") from error

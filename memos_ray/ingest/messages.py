@@ -158,6 +158,7 @@ def _draft(
         ),
         metadata=metadata,
         expires_at=_optional_utc(item, "expires_at", where) or defaults.expires_at,
+        said_at=said_at,
     )
 
 

@@ -165,6 +165,11 @@ class CubeState:
         """The number of a memory, deleted or not."""
         return self._number.get(memory_id)
 
+    def numbers(self, ids: Iterable[str]) -> NDArray[np.int64]:
+        """The numbers of many memories; -1 for what is no memory's id."""
+        get = self._number.get
+        return np.array([get(i, -1) for i in ids], np.int64)
+
     def newest(self, memory_id: str) -> JournalRow | None:
         """The newest row of a memory, whatever it says; None if the id is unknown."""
         m = self._number.get(memory_id)

@@ -8,15 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import timedelta
 from typing import Any
-
-# Without this, a commit looks for the latest version from a hint file upwards. A stalled writer that fills a
-# cleaned slot leaves a hint below the true latest version; later commits then land beside the log. With it,
-# every look-up lists the versions; a commit also writes one file less. Lance reads it once, at its first use.
-os.environ.setdefault("LANCE_USE_VERSION_HINT", "false")
 
 import lance
 import pyarrow as pa

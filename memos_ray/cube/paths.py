@@ -1,11 +1,10 @@
-"""Where a cube's tables lie under the root. Knows names only, no storage.
+"""Where a cube's tables are under a root: names only, no I/O.
 
     <root>/cubes/<xx>/<encoded id>/<incarnation>/memories.lance
-    <root>/cubes/<xx>/<encoded id>/<incarnation>/vectors/<embedder fingerprint>.lance
+                                                 vectors/<embedder fingerprint>.lance
     <root>/registry/<shard>.lance
 
-Cube ids are written so that any id is one safe path segment, that the encoding can be reversed, and that two
-ids never share a folder, also where the file system ignores case or normalises Unicode.
+`xx` are the first two hexadecimal digits of the id's SHA-256, so that no folder gets too many entries.
 """
 
 from __future__ import annotations
@@ -13,56 +12,77 @@ from __future__ import annotations
 import hashlib
 import re
 
+from memos_ray.errors import Invalid
+
 REGISTRY_SHARDS = 8
-_SAFE = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
-_ESCAPE = "="
-_SEGMENT = 100  # characters of one path segment; an id of 200 four-byte characters needs 24 of them
-_ENCODED = re.compile(r"(?:[a-z0-9_-]|=[0-9a-f]{2})+")
+_PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
+_SEGMENT = 200  # bytes in one folder name; file systems allow 255
+_INCARNATION = re.compile(r"[0-9a-f-]{8,64}")
 
 
 def encode_id(cube_id: str) -> str:
-    """Reversible and safe: bytes other than a-z, 0-9, '-' and '_' become `=` and two lower-case hex digits.
+    """An id as one or more folder names (joined by "/"), reversibly.
 
-    Long ids are cut into several segments, joined by `/`; segments but the last end in `+`.
+    Lower-case letters, digits, "-" and "_" stay; every other byte of its UTF-8 form becomes "=" and two
+    hexadecimal digits, capitals and dots too: ids that differ in case only, or look like paths, stay apart
+    where case does not count. A long id goes over several names; all but the last end in "=".
     """
-    plain = "".join(chr(b) if b in _SAFE else f"{_ESCAPE}{b:02x}" for b in cube_id.encode())
-    parts = [plain[i : i + _SEGMENT] for i in range(0, len(plain), _SEGMENT)]
-    return "+/".join(parts)
+    if not cube_id:
+        raise Invalid("cube_id must not be empty", argument="cube_id")
+    text = "".join(chr(b) if b in _PLAIN else f"={b:02x}" for b in cube_id.encode())
+    pieces = [text[i : i + _SEGMENT] for i in range(0, len(text), _SEGMENT)]
+    return "=/".join(pieces)
 
 
 def decode_id(encoded: str) -> str:
-    """The inverse of `encode_id`. Raises `ValueError` for what it never makes."""
-    plain = encoded.replace("+/", "")
-    if not _ENCODED.fullmatch(plain):
-        raise ValueError(f"not an encoded cube id: {encoded!r}")
-    data = re.sub(rb"=([0-9a-f]{2})", lambda m: bytes([int(m[1], 16)]), plain.encode())
-    cube_id = data.decode()
-    if encode_id(cube_id) != encoded:
-        raise ValueError(f"not an encoded cube id: {encoded!r}")
+    """The inverse of `encode_id`; raises `Invalid` for what it never makes."""
+    text = encoded.replace("=/", "")
+    out = bytearray()
+    at = 0
+    try:
+        while at < len(text):
+            if text[at] == "=":
+                out.append(int(text[at + 1 : at + 3], 16))
+                at += 3
+            else:
+                out.append(ord(text[at]))
+                at += 1
+        cube_id = out.decode()
+    except ValueError:
+        cube_id = ""
+    if not cube_id or encode_id(cube_id) != encoded:
+        raise Invalid(f"{encoded!r} is not the folder name of a cube", argument="encoded")
     return cube_id
 
 
 def cube_folder(root: str, cube_id: str) -> str:
-    """Everything of one cube, all incarnations. `xx` spreads cubes over 256 folders."""
-    spread = hashlib.sha256(cube_id.encode()).hexdigest()[:2]
-    return f"{root.rstrip('/')}/cubes/{spread}/{encode_id(cube_id)}"
+    """Holds all incarnations of a cube."""
+    xx = hashlib.sha256(cube_id.encode()).hexdigest()[:2]
+    return f"{root.rstrip('/')}/cubes/{xx}/{encode_id(cube_id)}"
+
+
+def incarnation_folder(root: str, cube_id: str, incarnation: str) -> str:
+    """Holds the tables of one incarnation, which is a UUID."""
+    if not _INCARNATION.fullmatch(incarnation):
+        raise Invalid(f"an incarnation is a UUID in lower case, not {incarnation!r}", argument="incarnation")
+    return f"{cube_folder(root, cube_id)}/{incarnation}"
 
 
 def journal_path(root: str, cube_id: str, incarnation: str) -> str:
-    """The journal's table."""
-    return f"{cube_folder(root, cube_id)}/{incarnation}/memories.lance"
+    """The journal: the truth of the cube."""
+    return f"{incarnation_folder(root, cube_id, incarnation)}/memories.lance"
 
 
 def vectors_path(root: str, cube_id: str, incarnation: str, fingerprint: str) -> str:
-    """The vectors that the embedder of this fingerprint made."""
-    return f"{cube_folder(root, cube_id)}/{incarnation}/vectors/{fingerprint}.lance"
-
-
-def registry_shard(cube_id: str) -> int:
-    """Which of the registry's tables holds the cube's row."""
-    return int.from_bytes(hashlib.sha256(b"registry\0" + cube_id.encode()).digest()[:4], "big") % REGISTRY_SHARDS
+    """The vectors that one embedder made of the journal; can be made again."""
+    return f"{incarnation_folder(root, cube_id, incarnation)}/vectors/{fingerprint}.lance"
 
 
 def registry_path(root: str, shard: int) -> str:
-    """One of the registry's tables."""
-    return f"{root.rstrip('/')}/registry/{shard:02x}.lance"
+    """One shard of the registry."""
+    return f"{root.rstrip('/')}/registry/{shard}.lance"
+
+
+def registry_shard(cube_id: str) -> int:
+    """Which shard knows a cube."""
+    return hashlib.sha256(cube_id.encode()).digest()[0] % REGISTRY_SHARDS

@@ -73,23 +73,11 @@ _ALTERNATIVES = (
 PATTERN = re.compile(rf"(?<![a-z0-9_.])(?:{'|'.join(_ALTERNATIVES)})".replace(" ", r"\s"))
 # Every alternative needs a year in digits or one of these; looking for them costs little where there is none.
 _FOUR_DIGITS = re.compile(r"\d{4}")
-_NEEDED = (
-    *(
-        "day",
-        "night",
-        "tomorrow",
-        "morning",
-        "noon",
-        "evening",
-        "week",
-        "month",
-        "year",
-        "ago",
-        "quarter",
-        "decade",
-    ),
-    *("from now", "summer", "spring", "winter", "autumn", "fall", *_MONTHS[1].split("|"), "may"),
+_PARTS_OF_DATES = (
+    "day night tomorrow morning noon evening week month year ago quarter decade "
+    "hour minute summer spring winter autumn fall"
 )
+_NEEDED = (*_PARTS_OF_DATES.split(), *_MONTHS[1].split("|"), "may", *_SHORT_WEEKDAYS.split("|"))
 
 
 def may_hold_date(lowered: str) -> bool:

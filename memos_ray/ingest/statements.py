@@ -120,8 +120,8 @@ CHINESE = (
 
 # A sentence with one of these is no plain statement about now.
 NOT_PLAIN = re.compile(
-    r"\b(?:not|never|no longer|nor|if|unless|wish|would|could|might|maybe|perhaps|used to|hope|imagine|pretend|"
-    r"almost|nearly|said|says|told|asked|suppose|guess)\b|n['’]t\b(?! stand)|I['’]d\b|[\"“”]",
+    r"\b(?:not|never|no longer|nor|if|unless|wish|would|could|might|maybe|perhaps|used to|hope|imagine|"
+    r"pretend|almost|nearly|said|says|told|asked|suppose|guess)\b|n['’]t\b(?! stand)|I['’]d\b|[\"“”]",
     re.IGNORECASE,
 )
 NOT_PLAIN_ZH = re.compile(

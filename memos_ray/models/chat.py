@@ -112,9 +112,7 @@ class OpenAIChat:
             last = attempt == self._retries
             wanted_wait = 0.0
             try:
-                response = await self._client.post(
-                    f"{self._base_url}/chat/completions", json=body, headers=headers
-                )
+                response = await self._client.post(url, json=body, headers=headers)
             except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeError) as error:
                 raise self._unavailable(f"cannot be asked: {error}") from error
             except httpx.TransportError as error:
@@ -166,7 +164,7 @@ class OpenAIChat:
 
 
 def _retry_after_s(header: str | None) -> float:
-    """`Retry-After` in seconds, bounded; 0 for none, or for a date, which servers of this kind do not send."""
+    """`Retry-After` in seconds, bounded; 0 for none, or for a date, which chat servers do not send."""
     try:
         seconds = float(header or 0)
     except ValueError:

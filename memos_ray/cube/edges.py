@@ -31,7 +31,9 @@ def fold_name(name: str) -> str:
     return (name if name.isascii() else unicodedata.normalize("NFKC", name)).casefold().strip()
 
 
-def triple_of(metadata: Mapping[str, Any], payload: Mapping[str, Any], links: Sequence[Any]) -> tuple[str, str, str] | None:
+def triple_of(
+    metadata: Mapping[str, Any], payload: Mapping[str, Any], links: Sequence[Any]
+) -> tuple[str, str, str] | None:
     """(subject, relation, object) of a triple, as far as its row says them."""
     key = payload.get(KEY_FIELD)
     subject = metadata.get("subject") or (key[0] if key else None)
@@ -64,7 +66,10 @@ class Edges:
         self._ends = np.cumsum([len(p[0]) for p in parts]).tolist()  # in each part owners ascend
         columns = [np.concatenate(c) for c in zip(*parts, strict=True)]
         self.owner, self.source, self.target = (Growable(c.astype(np.int64)) for c in columns[:3])
-        self.type, self.weight = Growable(columns[3].astype(np.int16)), Growable(columns[4].astype(np.float32))
+        self.type, self.weight = (
+            Growable(columns[3].astype(np.int16)),
+            Growable(columns[4].astype(np.float32)),
+        )
         self.alive = Growable(np.ones(len(columns[0]), np.bool_))
         for m, row in self._unloaded():
             self._append(m, row)
@@ -87,7 +92,9 @@ class Edges:
     def names(self) -> list[str]:
         """The names of all nodes, by number."""
         ids, entities = self._state.ids, self._entity_name
-        return [ids[m] if m >= 0 else ENTITY + entities[n] for n, m in enumerate(self.node_memory.view.tolist())]
+        return [
+            ids[m] if m >= 0 else ENTITY + entities[n] for n, m in enumerate(self.node_memory.view.tolist())
+        ]
 
     def node(self, name: str) -> int | None:
         """The inverse of `name`; None if there is no such node. Merges are followed."""
@@ -217,7 +224,9 @@ class Edges:
         memories = np.flatnonzero(self._shown.view)
         rows = state.slot_row.view[state.memory_slot.view[memories]]
         new = rows >= state.store.base
-        return [(m, state.store.row(r)) for m, r in zip(memories[new].tolist(), rows[new].tolist(), strict=True)]
+        return [
+            (m, state.store.row(r)) for m, r in zip(memories[new].tolist(), rows[new].tolist(), strict=True)
+        ]
 
     def _load_mentions(self, memories: NDArray[Any], rows: NDArray[Any]) -> tuple[NDArray[Any], ...]:
         offsets, flat = self._state.store.spans("entities")

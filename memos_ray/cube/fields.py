@@ -108,7 +108,8 @@ class FieldColumns:
             return _lists(column, rows, offsets, flat.field(field), is_list=False)
         numbers, distinct = store.metadata()
         table = np.array([column.number(metadata_cell(field, m)) for m in distinct], np.int32)
-        return table[numbers[rows]]
+        found: NDArray[np.int32] = table[numbers[rows]]
+        return found
 
 
 def _lists(
@@ -123,7 +124,8 @@ def _lists(
         picked = np.full(len(rows), -1)
         some = stops > starts
         picked[some] = number[starts[some]]
-        return table[picked]
+        named: NDArray[np.int32] = table[picked]
+        return named
     values = flat.to_pylist()
     out = np.empty(len(rows), np.int32)
     for i, (a, b) in enumerate(zip(starts.tolist(), stops.tolist(), strict=True)):

@@ -145,9 +145,11 @@ class ValueTest:
     def mask(self, state: CubeState) -> Mask:
         """See `Node`."""
         if self.field == "kind":
-            return self._table([k.value for k in KINDS])[state.slot_kind.view]
+            kinds: Mask = self._table([k.value for k in KINDS])[state.slot_kind.view]
+            return kinds
         if self.field == "status":
-            return self._table([s.value for s in STATUSES])[state.slot_status.view]
+            statuses: Mask = self._table([s.value for s in STATUSES])[state.slot_status.view]
+            return statuses
         column = state.fields.column(self.field)
         table = np.fromiter((self.test(c) for c in column.cells), np.bool_, len(column.cells))
         out: Mask = table[column.codes.view] if len(table) else np.zeros(state.n_slots, np.bool_)
@@ -167,7 +169,7 @@ class ValueTest:
         is_list, values = cell
         operand = self.operand
         if self.op == "exists":
-            return bool(values) == operand
+            return bool(values) is bool(operand)
         if self.op == "in":
             return any(_equal(v, x) for v in values for x in operand)
         if self.op == "eq":
@@ -178,7 +180,7 @@ class ValueTest:
             return any(_equal(v, operand) if is_list else isinstance(v, str) and operand in v for v in values)
         if self.op == "icontains":
             return any(isinstance(v, str) and operand in v.casefold() for v in values)
-        return any(_comparable(v, operand) and _ORDER[self.op](v, operand) for v in values)
+        return any(_comparable(v, operand) and bool(_ORDER[self.op](v, operand)) for v in values)
 
 
 @dataclass(frozen=True, slots=True)

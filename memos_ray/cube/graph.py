@@ -45,7 +45,9 @@ class MemoryGraph:
 
     # -- ranking ----------------------------------------------------------------------------------------------
 
-    def ppr(self, seeds: Mapping[int, float], entities: Mapping[str, float] | None = None) -> NDArray[np.float32]:
+    def ppr(
+        self, seeds: Mapping[int, float], entities: Mapping[str, float] | None = None
+    ) -> NDArray[np.float32]:
         """Personalised PageRank restarting at `seeds` (slot -> weight) and `entities` (name -> weight).
 
         Weights are relative; unknown entities are ignored. One score per slot: (n_slots,) float32. All versions

@@ -96,13 +96,13 @@ class PageRank:
         self.refresh()
         n = len(self._inverse)
         s = np.zeros(n, np.float32)
-        for node, weight in seeds.items():
-            s[node] += weight
+        for node, share in seeds.items():
+            s[node] += share
         total = float(s.sum())
         if total <= 0:
             return s
         s /= total
-        x = s
+        x: Vector = s
         rows, columns, weight = self._delta
         near = np.flatnonzero(s)
         for step in range(STEPS):
@@ -111,7 +111,7 @@ class PageRank:
             if len(rows):
                 np.add.at(y, rows, weight * z[columns])
             lost = 1.0 - float(y.sum())
-            x = np.float32(DAMPING) * y
+            x = y * np.float32(DAMPING)
             x += np.float32(1.0 - DAMPING + DAMPING * lost) * s
         return np.maximum(x, 0, out=x)
 

@@ -13,9 +13,10 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from memos_ray.cube.keys import (
     KEY_FIELD,
@@ -122,10 +123,13 @@ def _add_message(draft: MemoryDraft, position: int, scribe: Scribe) -> str | Non
         if _digest(draft.text) == (current.payload.get(DELIVERED) or _digest(current.text)):
             scribe.unchanged(current)
         else:
-            scribe.version(
-                current, Op.UPDATE, payload={DELIVERED: None}, text=draft.text, times=draft.times,
-                entities=draft.entities, metadata={**current.metadata, **draft.metadata},
-            )  # fmt: skip
+            edit = {
+                "text": draft.text,
+                "times": draft.times,
+                "entities": draft.entities,
+                "metadata": {**current.metadata, **draft.metadata},
+            }
+            scribe.version(current, Op.UPDATE, edit, payload={DELIVERED: None})
         return current.memory_id
     before = next(scribe.draft.session(session_key(draft.source, draft.metadata)), None)
     links = draft.links
@@ -160,7 +164,7 @@ def _add_other(draft: MemoryDraft, position: int, scribe: Scribe) -> str | None:
     made = _new(draft, position, scribe, links, valid_to, status)
     for r in earlier:
         closed = Status.SUPERSEDED if r.status is Status.ACTIVE else r.status
-        scribe.version(r, Op.UPDATE, event="SUPERSEDE", valid_to=draft.valid_from, status=closed)
+        scribe.version(r, Op.UPDATE, {"valid_to": draft.valid_from, "status": closed}, event="SUPERSEDE")
     return made.memory_id
 
 
@@ -218,20 +222,24 @@ def _was_closed(row: JournalRow, draft: MemoryDraft) -> bool:
 def _join(draft: MemoryDraft, row: JournalRow, scribe: Scribe) -> None:
     """The draft is the memory `row`: adds to it what it does not hold yet."""
     room = scribe.limits.max_names
-    joined = {
+    joined: dict[str, Any] = {
         "sources": tuple(dict.fromkeys((*row.sources, *_sources(draft))))[:room],
         "entities": tuple(dict.fromkeys((*row.entities, *draft.entities)))[:room],
         "links": tuple(dict.fromkeys((*row.links, *draft.links)))[:room],
         "times": tuple(dict.fromkeys((*row.times, *draft.times)))[:room],
         "metadata": {**draft.metadata, **row.metadata},
-        "expires_at": None
-        if None in (row.expires_at, draft.expires_at)
-        else max(row.expires_at, draft.expires_at),  # type: ignore[type-var]
+        "expires_at": last_expiry((row.expires_at, draft.expires_at)),
     }
     if all(getattr(row, name) == value for name, value in joined.items()):
         scribe.unchanged(row)
     else:
-        scribe.version(row, Op.UPDATE, event="MERGE", **joined)
+        scribe.version(row, Op.UPDATE, joined, event="MERGE")
+
+
+def last_expiry(ends: Iterable[datetime | None]) -> datetime | None:
+    """What is kept twice is kept for as long as the longer of the two."""
+    times = list(ends)
+    return None if None in times else max(t for t in times if t is not None)
 
 
 def _sources(draft: MemoryDraft) -> tuple[Source, ...]:

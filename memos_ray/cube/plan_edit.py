@@ -11,7 +11,7 @@ from typing import Any
 
 from memos_ray.cube.filters import Filter, parse_filter
 from memos_ray.cube.keys import SCOPE_FIELDS, scope_of
-from memos_ray.cube.plan_add import delivered_payload
+from memos_ray.cube.plan_add import delivered_payload, last_expiry
 from memos_ray.cube.requests import (
     KEEP,
     ArchiveMemory,
@@ -85,7 +85,7 @@ def update(request: UpdateMemory, changes: Changes, scribe: Scribe) -> None:
         scribe.unchanged(current)
         return
     payload = delivered_payload(current) if new_text else {}
-    scribe.version(current, Op.UPDATE, payload={**_was(current), **payload}, **changes)
+    scribe.version(current, Op.UPDATE, changes, payload={**_was(current), **payload})
 
 
 def check_ids(request: DeleteMemories, limits: Limits) -> None:
@@ -135,7 +135,7 @@ def archive(request: ArchiveMemory, scribe: Scribe) -> None:
     if current.status is Status.ARCHIVED:
         scribe.unchanged(current)
     else:
-        scribe.version(current, Op.ARCHIVE, payload={WAS: current.status.value}, status=Status.ARCHIVED)
+        scribe.version(current, Op.ARCHIVE, {"status": Status.ARCHIVED}, payload={WAS: current.status.value})
 
 
 def restore(request: RestoreMemory, scribe: Scribe) -> None:
@@ -144,7 +144,7 @@ def restore(request: RestoreMemory, scribe: Scribe) -> None:
     if current.status is not Status.ARCHIVED:
         scribe.unchanged(current)
     else:
-        scribe.version(current, Op.RESTORE, status=Status(current.payload.get(WAS, Status.ACTIVE)))
+        scribe.version(current, Op.RESTORE, {"status": Status(current.payload.get(WAS, Status.ACTIVE))})
 
 
 def merge(request: MergeMemories, scribe: Scribe) -> None:
@@ -166,9 +166,8 @@ def merge(request: MergeMemories, scribe: Scribe) -> None:
     metadata: dict[str, Any] = {}
     for row in reversed(everyone):
         metadata.update(row.metadata)
-    ends = [row.expires_at for row in everyone]
-    expires_at = None if None in ends else max(e for e in ends if e is not None)
-    scribe.version(survivor, Op.UPDATE, metadata=metadata, expires_at=expires_at, **gathered)
+    expires_at = last_expiry(row.expires_at for row in everyone)
+    scribe.version(survivor, Op.UPDATE, {**gathered, "metadata": metadata, "expires_at": expires_at})
     for row in merged:
         scribe.hide(row, Op.MERGE, Status.MERGED, {INTO: survivor.memory_id})
 

@@ -46,9 +46,8 @@ def _bring_back(target: JournalRow, current: JournalRow, scribe: Scribe) -> None
     payload = {k: v for k, v in current.payload.items() if k not in target.payload}
     cleared = dict.fromkeys(payload)
     kept = {k: v for k, v in target.payload.items() if k not in _PAYLOAD_OF_THE_STEP}
-    scribe.version(
-        current, Op.RESTORE, payload={**cleared, **kept}, **{name: getattr(target, name) for name in _CONTENT}
-    )
+    content = {name: getattr(target, name) for name in _CONTENT}
+    scribe.version(current, Op.RESTORE, content, payload={**cleared, **kept})
 
 
 def _differences(name: str, state: CubeState, scribe: Scribe) -> list[tuple[JournalRow | None, JournalRow]]:

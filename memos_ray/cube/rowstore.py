@@ -39,7 +39,7 @@ class RowStore:
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table.select(SCHEMA.names).cast(SCHEMA)
-        self.base = table.num_rows
+        self.base: int = table.num_rows
         self.columns: dict[str, pa.Array] = {n: one_chunk(table.column(n)) for n in table.column_names}
         self.op = codes(self.columns["op"], OPS)
         self.kind = codes(self.columns["kind"], KINDS)
@@ -81,20 +81,29 @@ class RowStore:
             picked[name] = [json.loads(x) if x else {} for x in picked[name]]
         names = tuple(picked)
         return [
-            JournalRow(**dict(zip(names, values, strict=True))) for values in zip(*picked.values(), strict=True)
+            JournalRow(**dict(zip(names, values, strict=True)))
+            for values in zip(*picked.values(), strict=True)
         ]
 
     def _lists(self, name: str, at: NDArray[np.int64], field: str | None = None) -> list[list[Any]]:
         offsets, flat = self.spans(name)
         starts, stops = offsets[at], offsets[at + 1]
-        wanted = np.concatenate([np.arange(a, b) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)])
+        wanted = np.concatenate(
+            [np.arange(a, b) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
+        )
         column = (flat if field is None else flat.field(field)).take(pa.array(wanted, pa.int64()))
-        values = values_of(column) if pa.types.is_string(column.type) else column.to_pylist()
+        values: list[Any]
+        if pa.types.is_string(column.type):
+            values = values_of(column)
+        elif pa.types.is_timestamp(column.type):
+            values = [from_us(t) for t in times_us(column).tolist()]
+        else:
+            values = column.to_pylist()
         ends = np.cumsum(stops - starts).tolist()
         return [values[a:b] for a, b in zip([0, *ends], ends, strict=False)]
 
     def _structs(self, name: str, make: Callable[..., Any], at: NDArray[np.int64]) -> list[tuple[Any, ...]]:
-        offsets, flat = self.spans(name)
+        offsets, _ = self.spans(name)
         if not (offsets[at + 1] > offsets[at]).any():
             return [()] * len(at)
         fields = self._filled(name)
@@ -127,7 +136,10 @@ class RowStore:
             return self.take("text", wanted)
         inside = wanted < self.base
         loaded = iter(self.take("text", wanted[inside]))
-        return [next(loaded) if i else self.appended[r - self.base].text for i, r in zip(inside, wanted, strict=True)]
+        return [
+            next(loaded) if i else self.appended[r - self.base].text
+            for i, r in zip(inside, wanted, strict=True)
+        ]
 
     def take(self, column: str, rows: NDArray[np.int64]) -> list[Any]:
         """Values of a column of strings, for rows of the table."""
@@ -178,4 +190,3 @@ class RowStore:
         column = self.columns["payload"]
         rows = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
         return [(int(r), json.loads(x)) for r, x in zip(rows, self.take("payload", rows), strict=True)]
-

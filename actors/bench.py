@@ -17,10 +17,15 @@ from actors.mem_cube import MemCubeActor
 from actors.options import HOST
 from memos_ray.bench import brute
 from memos_ray.bench.synthetic import Synthetic, SyntheticEmbedder
+from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
 from memos_ray.cube.cube import MemCube
+from memos_ray.cube.opening import activate
+from memos_ray.cube.vector_store import MemoryVectorStore
 from memos_ray.ids import new_op_id
 from memos_ray.retrieval.arms import DENSE, TEXT
+from memos_ray.testing.memory_store import MemoryStore
+from memos_ray.wire import Reply
 
 _TOGETHER = 50  # sessions of 20 turns in flight while filling: a full group commit
 _DEEP = 200  # hits asked for when an arm's first ten are to be seen whatever the others say
@@ -34,6 +39,21 @@ class BenchCubeActor(MemCubeActor):
         self._synthetic = SyntheticEmbedder()
         self._embedder = self._synthetic
         self._stored = stored
+
+    async def attach(self, cube_id: str, incarnation: str) -> Reply:
+        """As in production; or the same parts on a journal in memory, which a second attach finds empty."""
+        if self._stored:
+            return await super().attach(cube_id, incarnation)
+        self._cube = await activate(
+            self._settings,
+            cube_id,
+            MemoryStore(),
+            open_vectors=lambda _fingerprint, _dim: MemoryVectorStore(),
+            embedder=self._synthetic,
+            clock=SystemClock(),
+            owner=self._name,
+        )
+        return Reply(self._info())
 
     async def fill(self, n: int, seed: int) -> float:
         """Adds `n` synthetic turns and waits until all can be found. Returns the seconds that took."""

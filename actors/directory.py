@@ -16,6 +16,7 @@ from ray.util import list_named_actors
 
 from actors.mem_cube import create_host
 from actors.options import HOST_PREFIX
+from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
 from memos_ray.cube.opening import fence_off, write_incarnation
 from memos_ray.cube.registry import CubeRecord, Registry
@@ -62,7 +63,7 @@ class DirectoryActor:
                 record = await asyncio.to_thread(self._find, cube_id, False)
                 await self._let_go(cube_id)
                 # Whoever may still own the old incarnation must not acknowledge another write into it.
-                await fence_off(self._settings, cube_id, record.incarnation)
+                await fence_off(self._settings, cube_id, record.incarnation, clock=SystemClock())
                 await asyncio.to_thread(
                     self._registry.compare_and_set, cube_id, record.revision, incarnation=new_op_id()
                 )

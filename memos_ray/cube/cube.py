@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-import numpy as np
 import pyarrow as pa
 
 from memos_ray.config import Settings
@@ -186,7 +185,7 @@ class MemCube:
         timestamp: Any = None,
     ) -> WriteResult:
         """See `AsyncMemOS.add_triples`."""
-        call: dict[str, Any] = {"functional": functional, "metadata": metadata, "timestamp": timestamp}
+        call: dict[str, Any] = {"functional": functional, "metadata": metadata, "valid_from": timestamp}
         drafts = parse_triples(triples, now=self._clock.now(), **call)
         digest = call_digest("add_triples", {"triples": triples, **call})
         return await self._write(AddMemories(drafts, op_id=op_id, call_digest=digest))
@@ -283,12 +282,9 @@ class MemCube:
         await self._confirm(None)
         if as_of is None and known_at is None:
             return self._state.get(memory_id)
-        seen = self._view(as_of, known_at)
-        # The id itself first: at that time it may not have been merged into another yet.
-        for candidate in (memory_id, self._state.resolve(memory_id)):
-            slots = np.flatnonzero(seen & (self._state.slot_memory.view == self._state.number(candidate)))
-            if len(slots):
-                return self._state.item(int(slots[0]))
+        slot = views.slot_at(self._state, memory_id, self._view(as_of, known_at))
+        if slot is not None:
+            return self._state.item(slot)
         raise NotFound(f"memory {memory_id} was not there at that time", what="memory", id=memory_id)
 
     async def get_all(
@@ -373,7 +369,7 @@ class MemCube:
         await self._journal.confirm(latest=consistency == "latest")
 
     def _view(self, as_of: datetime | None, known_at: datetime | None) -> Mask:
-        return views.view(self._state, self._clock.now(), views.Point(as_of, known_at))
+        return views.view(self._state, now=self._clock.now(), as_of=as_of, known_at=known_at)
 
     def _applied(self, slots: range, rows: Sequence[JournalRow]) -> None:
         self._graph.apply(rows)

@@ -22,7 +22,11 @@ from memos_ray.retrieval.dense import DenseIndex
 
 log = logging.getLogger(__name__)
 
+OpenVectors = Callable[[str, int], VectorStore]
+"""(fingerprint, dim) -> where such vectors are kept."""
+
 _CHUNK = 256  # slots embedded, and stored, at a time: a search waits for one chunk more than it needs, at most
+_SAVE_AFTER_S = 2.0  # without new slots; a commit to the vector table for every added memory would double its cost
 _FIRST_RETRY_S = 0.5
 _LAST_RETRY_S = 30.0
 
@@ -49,16 +53,18 @@ class VectorUpkeep:
     """Follows the state's slots with vectors. One per active cube; `start` it on the loop, `close` it at the end."""
 
     def __init__(
-        self, state: CubeState, embedder: LateEmbedder, open_store: Callable[[str, int], VectorStore]
+        self, state: CubeState, embedder: LateEmbedder, open_store: OpenVectors
     ) -> None:
         self._state = state
         self._embedder = embedder
-        self._open_store = open_store  # (fingerprint, dim) -> where its vectors are kept
+        self._open_store = open_store
         self._done = 0  # slots below this have a vector
+        self._unsaved: list[int] = []  # slots whose vectors are not in the table yet
         self._failing: MemosError | None = None
         self._wake = asyncio.Event()
         self._progress = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
+        self._store: VectorStore | None = None
         self.dense: DenseIndex | None = None
 
     def start(self) -> None:
@@ -95,21 +101,24 @@ class VectorUpkeep:
         return first
 
     async def close(self) -> None:
-        """Stops. What is not embedded yet will be at the next activation."""
+        """Stops, and saves what it has. What is not embedded yet will be at the next activation."""
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
+        if self._store is not None:
+            await self._save(self._store)
 
     async def _run(self) -> None:
         delay_s = _FIRST_RETRY_S
-        store: VectorStore | None = None
         while True:
             try:
-                if store is None:
-                    store = await self._load()
+                if self._store is None:
+                    self._store = await self._load()
                 while self._done < self._state.n_slots:
-                    await self._advance(store)
+                    await self._advance()
                     delay_s = _FIRST_RETRY_S
+                    if len(self._unsaved) >= _CHUNK:
+                        await self._save(self._store)
             except MemosError as error:
                 log.warning("vectors are behind by %d memories, next try in %.1f s: %s", self.pending, delay_s, error)
                 await self._tell(error)
@@ -119,7 +128,7 @@ class VectorUpkeep:
             await self._tell(None)
             self._wake.clear()
             if self._done >= self._state.n_slots:
-                await self._wake.wait()
+                await self._rest(self._store)
 
     async def _load(self) -> VectorStore:
         await self._embedder.ready()
@@ -135,22 +144,36 @@ class VectorUpkeep:
         await self._skip_embedded()
         return store
 
-    async def _advance(self, store: VectorStore) -> None:
+    async def _rest(self, store: VectorStore) -> None:
+        """Until there is something to do; saves if that takes long."""
+        if self._unsaved:
+            try:
+                await asyncio.wait_for(self._wake.wait(), _SAVE_AFTER_S)
+            except asyncio.TimeoutError:
+                await self._save(store)
+        else:
+            await self._wake.wait()
+
+    async def _advance(self) -> None:
         dense = self.dense
         assert dense is not None
         stop = min(self._done + _CHUNK, self._state.n_slots)
         known = dense.embedded
         slots = [s for s in range(self._done, stop) if s >= len(known) or not known[s]]
         if slots:
-            vectors = await self._embedder.embed(self._state.texts(slots))
-            dense.set(slots, vectors)
+            dense.set(slots, await self._embedder.embed(self._state.texts(slots)))
+            self._unsaved += slots
         self._done = stop
         await self._skip_embedded()
-        if slots:
-            try:
-                await asyncio.to_thread(store.append, self._keys(slots), vectors)
-            except MemosError as error:  # searches have the vectors; the next activation makes them again
-                log.warning("%s", error)
+
+    async def _save(self, store: VectorStore) -> None:
+        slots, self._unsaved = self._unsaved, []
+        if not slots or self.dense is None:
+            return
+        try:
+            await asyncio.to_thread(store.append, self._keys(slots), self.dense.vectors(slots))
+        except MemosError as error:  # searches have the vectors; the next activation makes them again
+            log.warning("%s", error)
 
     async def _skip_embedded(self) -> None:
         assert self.dense is not None

@@ -88,12 +88,10 @@ class LanceVectorStore:
             }
         )
         try:
-            if self._dataset is None and self._open() is None:
-                self._dataset = lance.write_dataset(table, self.uri, mode="create", storage_options=self._options)
-            else:
-                self._dataset = lance.write_dataset(
-                    table, self._dataset, mode="append", storage_options=self._options
-                )
+            known = self._open()
+            # A table that is not there is made; one that cannot be opened is made anew: it is derived.
+            target, mode = (self.uri, "overwrite") if known is None else (known, "append")
+            self._dataset = lance.write_dataset(table, target, mode=mode, storage_options=self._options)
             self._appends += 1
             if self._appends % self._compact_every == 0:
                 self._dataset.optimize.compact_files()

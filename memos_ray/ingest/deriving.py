@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Sequence
 
 from memos_ray.errors import Unavailable
+from memos_ray.ids import memory_id
 from memos_ray.ingest.drafts import MemoryDraft
 from memos_ray.ingest.extract_rules import RuleExtractor
 from memos_ray.protocols import Extractor
@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 
 def derived_op_id(op_id: str) -> str:
     """The operation that adds what was derived from what `op_id` added: repeats with it."""
-    return f"derived:{hashlib.sha256(op_id.encode()).hexdigest()[:40]}"
+    return memory_id("derived", op_id, 0)
 
 
 async def derive(

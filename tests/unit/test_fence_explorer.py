@@ -1,0 +1,79 @@
+"""Every interleaving of two and three owners; and for each rule, the schedule that goes wrong without it."""
+
+import pytest
+
+from memos_ray.cube.fence import ALL_RULES, Rules
+from memos_ray.testing.explorer import ACTIVATE, CLEAN, COMPACT, READ, WRITE, WRITE2, explore, replay
+from memos_ray.testing.schedules import SCHEDULES
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_the_rule_is_what_makes_the_schedule_safe(name):
+    schedule = SCHEDULES[name]
+    assert replay(schedule.scripts, schedule.turns) is None
+    violation = replay(schedule.scripts, schedule.turns, ALL_RULES._replace(**{schedule.rule: False}))
+    assert violation is not None
+    assert violation.what.startswith(schedule.breaks), violation
+
+
+def test_every_rule_has_a_schedule():
+    assert {s.rule for s in SCHEDULES.values()} == set(Rules._fields)
+
+
+TWO = (ACTIVATE, WRITE2, COMPACT, WRITE, CLEAN, WRITE, READ)
+QUICK = {
+    "two owners, everything": ([TWO, (ACTIVATE, WRITE, COMPACT, WRITE2, CLEAN, READ)], 4_800),
+    "two owners, two compactions each": (
+        [(ACTIVATE, WRITE, COMPACT, CLEAN, WRITE, COMPACT, READ)] * 2,
+        7_500,
+    ),
+    "three owners activate": ([(ACTIVATE,)] * 3, 18_000),
+}
+LONG = {
+    "three owners, one write each": ([(ACTIVATE, WRITE)] * 3, 70_000),
+    "three owners, groups of two": ([(ACTIVATE, WRITE2, WRITE), (ACTIVATE, WRITE), (ACTIVATE,)], 45_000),
+    "three owners, compaction": (
+        [(ACTIVATE, WRITE, COMPACT, WRITE), (ACTIVATE, WRITE), (ACTIVATE,)],
+        100_000,
+    ),
+    "three owners, clean-up": (
+        [(ACTIVATE, WRITE, CLEAN), (ACTIVATE, WRITE, CLEAN), (ACTIVATE, READ)],
+        60_000,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", QUICK)
+def test_no_interleaving_breaks_an_invariant(name):
+    scripts, at_least = QUICK[name]
+    found = explore(scripts)
+    assert found.violation is None, found.violation
+    assert found.states >= at_least, found.states
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", LONG)
+def test_no_interleaving_of_three_owners_breaks_an_invariant(name):
+    scripts, at_least = LONG[name]
+    found = explore(scripts)
+    assert found.violation is None, found.violation
+    assert found.states >= at_least, found.states
+
+
+@pytest.mark.parametrize("rule", Rules._fields)
+def test_the_explorer_finds_what_a_missing_rule_allows(rule):
+    """Without the named schedules' help: the search itself sees the fault."""
+    scripts = {
+        "chain": [(ACTIVATE, WRITE)] * 3,
+        "latest": [(ACTIVATE, WRITE, CLEAN, WRITE)] * 2,
+        "rewrite_check": [(ACTIVATE, WRITE, COMPACT, WRITE), (ACTIVATE, WRITE)],
+        "confirm_reads": [(ACTIVATE, WRITE, READ), (ACTIVATE, WRITE)],
+    }.get(rule, [(ACTIVATE, WRITE)] * 2)
+    found = explore(scripts, ALL_RULES._replace(**{rule: False}))
+    assert found.violation is not None
+    assert len(found.violation.schedule) > 5
+
+
+def test_the_explorer_refuses_to_answer_about_part_of_the_states():
+    with pytest.raises(RuntimeError, match="more than 100 states"):
+        explore([TWO, TWO], max_states=100)

@@ -1,4 +1,4 @@
-"""Every interleaving of a few owners of one log: drives the pure fence over the semantics of Lance, in memory.
+"""Every interleaving of a few owners of one log: drives the pure fence over Lance's semantics, in memory.
 
 An owner follows a script of commands. Each of its steps is one access to storage: a read, the look-up or the
 put of a commit, a look-up of the latest version, a clean-up. Any owner may take the next step at any time, so
@@ -7,7 +7,7 @@ were reached before are not explored again.
 
 What must hold, whatever the schedule:
 
-- *kept*: what an owner opened with and acknowledged stays: the rows that count, of the log as it is in storage
+- *kept*: what an owner opened with and acknowledged stays: the rows that count, of the log as in storage
   at any later time, begin with exactly these, in this order. Nothing acknowledged is missing, doubled or
   overtaken by a row that its owner did not know.
 - *one owner*: nobody acknowledges or opens after an owner with a higher epoch opened.

@@ -25,7 +25,7 @@ class Schedule:
 SCHEDULES = {
     "a loser of two claims opens all the same": Schedule(
         "reread",
-        "0 claims and stalls. 1 claims above it and opens. 0 wakes, knows that its claim was in time, and opens "
+        "0 claims and stalls. 1 claims above it and opens. 0 wakes, knows its claim to be in time, and opens "
         "below 1, although 1's claim was there to be read.",
         ((ACTIVATE, WRITE), (ACTIVATE,)),
         ((0, 4), (1, 8), (0, 4)),
@@ -65,8 +65,8 @@ SCHEDULES = {
     ),
     "a commit fills a cleaned slot": Schedule(
         "latest",
-        "0 stalls between look-up and put. 1 takes over and cleans up. 0's put fills the freed version, right "
-        "where 0 expects it, and no reader will ever see it.",
+        "0 stalls between look-up and put. 1 takes over and cleans up. 0's put fills the freed version "
+        "right where 0 expects it, and no reader will ever see it.",
         ((ACTIVATE, WRITE), (ACTIVATE, WRITE, CLEAN)),
         ((0, 5), (1, 9), (0, 1)),
         "one owner",

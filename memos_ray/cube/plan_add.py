@@ -30,6 +30,7 @@ from memos_ray.cube.keys import (
     triple_object,
 )
 from memos_ray.cube.requests import AddMemories
+from memos_ray.cube.results import ALONG
 from memos_ray.cube.rows import JournalRow, Op
 from memos_ray.cube.scribe import DELIVERED, Scribe
 from memos_ray.cube.validate import (
@@ -164,7 +165,7 @@ def _add_other(draft: MemoryDraft, position: int, scribe: Scribe) -> str | None:
     made = _new(draft, position, scribe, links, valid_to, status)
     for r in earlier:
         closed = Status.SUPERSEDED if r.status is Status.ACTIVE else r.status
-        scribe.version(r, Op.UPDATE, {"valid_to": draft.valid_from, "status": closed}, event="SUPERSEDE")
+        scribe.version(r, Op.UPDATE, {"valid_to": draft.valid_from, "status": closed}, event=ALONG)
     return made.memory_id
 
 

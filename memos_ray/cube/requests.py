@@ -168,14 +168,14 @@ class WriteEvent:
 
 @dataclass(frozen=True, slots=True)
 class WriteResult:
-    """One event per draft or id, in order; memories that were changed along with them come after the draft."""
+    """One event per draft or id, in order; then (SUPERSEDE) the memories that were changed along with them."""
 
     op_id: str
     events: tuple[WriteEvent, ...]
 
     @property
     def ids(self) -> tuple[str, ...]:
-        """The memory ids of the events, in order."""
+        """The memory ids of the events, in order; those of the drafts come first."""
         return tuple(e.memory_id for e in self.events)
 
 

@@ -10,6 +10,7 @@ from memos_ray.cube.rows import JournalRow, Op
 
 UNCHANGED = "none"  # of a noop row's payload: [position among the events, memory id, version], ascending
 EVENT = "event"  # of a row's payload: the event's name where the op does not say it
+ALONG = "SUPERSEDE"  # the event of memories that changed along with a draft; these come last
 _EVENT_OF = {
     Op.ADD: "ADD", Op.UPDATE: "UPDATE", Op.DELETE: "DELETE", Op.ARCHIVE: "ARCHIVE", Op.RESTORE: "RESTORE",
     Op.MERGE: "MERGE",
@@ -25,12 +26,13 @@ def result_of(rows: Sequence[JournalRow], text_of: Callable[[str, int], str]) ->
     first = rows[0]
     if first.op is Op.SNAPSHOT:
         return SnapshotResult(first.op_id, str(first.payload["name"]), first.seq, first.recorded_at)
-    events = [_event(row) for row in rows if row.memory_id is not None]
+    changed = [_event(row) for row in rows if row.memory_id is not None]
+    events = [e for e in changed if e.event != ALONG]
     for row in rows:
         if row.op is Op.NOOP:
             for position, memory_id, version in _unchanged(row.payload):
                 events.insert(position, WriteEvent(memory_id, "NONE", version, text_of(memory_id, version)))
-    return WriteResult(first.op_id, tuple(events))
+    return WriteResult(first.op_id, (*events, *(e for e in changed if e.event == ALONG)))
 
 
 def _event(row: JournalRow) -> WriteEvent:

@@ -14,7 +14,7 @@ from typing import Any
 from memos_ray.cube.draft import Draft
 from memos_ray.cube.keys import KEY_FIELD
 from memos_ray.cube.requests import Request
-from memos_ray.cube.results import EVENT, UNCHANGED
+from memos_ray.cube.results import ALONG, EVENT, UNCHANGED
 from memos_ray.cube.rows import EPOCH_START, JournalRow, Op
 from memos_ray.cube.state import not_found
 from memos_ray.cube.validate import Limits
@@ -133,7 +133,7 @@ class Scribe:
 
     def _emit(self, row: JournalRow) -> None:
         self.draft.emit(row)
-        if row.memory_id is not None:
+        if row.memory_id is not None and row.payload.get(EVENT) != ALONG:
             self._events += 1
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import ray
 
@@ -37,7 +37,7 @@ class BenchCubeActor(MemCubeActor):
     def __init__(self, name: str, settings: Settings, stored: bool) -> None:
         super().__init__(name, settings, None)
         self._synthetic = SyntheticEmbedder()
-        self._embedder = self._synthetic
+        self._embedder = cast(Any, self._synthetic)  # the same protocol, in this process
         self._stored = stored
 
     async def attach(self, cube_id: str, incarnation: str) -> Reply:

@@ -8,21 +8,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import pyarrow as pa
 import ray
 from ray.util import list_named_actors
 
-from actors.mem_cube import create_host
 from actors.options import HOST_PREFIX
+from actors.refs import answer
+from memos_ray import _siblings
 from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
-from memos_ray.cube.opening import fence_off, write_incarnation
-from memos_ray.cube.registry import CubeRecord, Registry
 from memos_ray.errors import Conflict, MemosError, NotFound, Unavailable
 from memos_ray.ids import new_op_id
 from memos_ray.wire import HostInfo, Located, Reply
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from memos_ray.cube.registry import CubeRecord
 
 log = logging.getLogger(__name__)
 
@@ -36,6 +39,12 @@ class DirectoryActor:
     def __init__(self, settings: Settings, embedder: Any) -> None:
         self._settings = settings
         self._embedder = embedder
+        # Imported here and below, not above: a driver that starts the system imports this module, and Lance
+        # (0.3 s) is not for drivers.
+        from memos_ray.cube import opening
+        from memos_ray.cube.registry import Registry
+
+        self._opening = opening
         self._registry = Registry(settings.data)
         self._hosts: dict[str, Located] = {}
         self._blank: list[tuple[str, Any]] = []
@@ -63,7 +72,9 @@ class DirectoryActor:
                 record = await asyncio.to_thread(self._find, cube_id, False)
                 await self._let_go(cube_id)
                 # Whoever may still own the old incarnation must not acknowledge another write into it.
-                await fence_off(self._settings, cube_id, record.incarnation, clock=SystemClock())
+                await self._opening.fence_off(
+                    self._settings, cube_id, record.incarnation, clock=SystemClock()
+                )
                 await asyncio.to_thread(
                     self._registry.compare_and_set, cube_id, record.revision, incarnation=new_op_id()
                 )
@@ -78,12 +89,19 @@ class DirectoryActor:
             async with self._locks.setdefault(cube_id, asyncio.Lock()):
                 record = await asyncio.to_thread(self._registry.lookup, cube_id)
                 if record is not None and record.state == "active":
-                    raise Conflict(f"there is a cube {cube_id!r} already; import under another id, or reset it first")
+                    raise Conflict(
+                        f"there is a cube {cube_id!r} already; import under another id, or reset it first"
+                    )
                 incarnation = new_op_id()
                 # Unreferenced until the registry names it: a crash in between leaves a folder, no half cube.
-                await asyncio.to_thread(write_incarnation, self._settings, cube_id, incarnation, table)
                 await asyncio.to_thread(
-                    self._registry.create_if_absent, cube_id, incarnation=incarnation, embedder=self._settings.embedder
+                    self._opening.write_incarnation, self._settings, cube_id, incarnation, table
+                )
+                await asyncio.to_thread(
+                    self._registry.create_if_absent,
+                    cube_id,
+                    incarnation=incarnation,
+                    embedder=self._settings.embedder,
                 )
                 return Reply(await self._locate(cube_id, False, None))
         except MemosError as error:
@@ -126,18 +144,20 @@ class DirectoryActor:
             return record
         if not create:
             raise NotFound(f"there is no cube {cube_id!r}", what="cube", id=cube_id)
-        return self._registry.create_if_absent(cube_id, incarnation=new_op_id(), embedder=self._settings.embedder)
+        return self._registry.create_if_absent(
+            cube_id, incarnation=new_op_id(), embedder=self._settings.embedder
+        )
 
     async def _attach(self, cube_id: str, record: CubeRecord, name: str, handle: Any) -> Located | None:
         """None if the host is dead; raises what activation itself raises, after putting the blank host back."""
         try:
-            reply: Reply = await asyncio.wait_for(
-                _value(handle.attach.remote(cube_id, record.incarnation)), _ATTACH_TIMEOUT_S
-            )
+            reply: Reply = await answer(handle.attach.remote(cube_id, record.incarnation), _ATTACH_TIMEOUT_S)
         except ray.exceptions.RayActorError:
             return None
-        except asyncio.TimeoutError as error:
-            raise Unavailable(f"activating {cube_id!r} took over {_ATTACH_TIMEOUT_S:g} s", what="host") from error
+        except TimeoutError as error:
+            raise Unavailable(
+                f"activating {cube_id!r} took over {_ATTACH_TIMEOUT_S:g} s", what="host"
+            ) from error
         if reply.error is not None:
             if cube_id not in self._hosts:
                 self._blank.append((name, handle))
@@ -153,9 +173,9 @@ class DirectoryActor:
         if known is None:
             return
         try:
-            await asyncio.wait_for(_value(known.host.detach.remote()), _ATTACH_TIMEOUT_S)
+            await answer(known.host.detach.remote(), _ATTACH_TIMEOUT_S)
             self._blank.append((known.host_name, known.host))
-        except (ray.exceptions.RayActorError, asyncio.TimeoutError) as error:
+        except (TimeoutError, ray.exceptions.RayActorError) as error:
             log.warning("host %s did not let go of %r: %s", known.host_name, cube_id, error)
 
     def _take_blank(self) -> tuple[str, Any]:
@@ -167,6 +187,7 @@ class DirectoryActor:
 
     def _start_host(self) -> tuple[str, Any]:
         name = f"{HOST_PREFIX}{new_op_id()}"
+        create_host = _siblings.load("actors.mem_cube").create_host
         return name, create_host(name, self._settings, self._embedder)
 
     async def _recover(self) -> None:
@@ -176,7 +197,11 @@ class DirectoryActor:
         await asyncio.shield(self._recovered)
 
     async def _find_hosts(self) -> None:
-        names = [a["name"] for a in list_named_actors(all_namespaces=True) if a["namespace"] == self._settings.namespace]
+        names = [
+            a["name"]
+            for a in list_named_actors(all_namespaces=True)
+            if a["namespace"] == self._settings.namespace
+        ]
         for name in names:
             if not name.startswith(HOST_PREFIX):
                 continue
@@ -195,12 +220,7 @@ class DirectoryActor:
 
     async def _describe(self, handle: Any) -> HostInfo | None:
         try:
-            info: HostInfo = await asyncio.wait_for(_value(handle.describe.remote()), _DESCRIBE_TIMEOUT_S)
-        except (ray.exceptions.RayActorError, asyncio.TimeoutError):
+            info: HostInfo = await answer(handle.describe.remote(), _DESCRIBE_TIMEOUT_S)
+        except (TimeoutError, ray.exceptions.RayActorError):
             return None
         return info
-
-
-async def _value(ref: Any) -> Any:
-    """`asyncio.wait_for` wants a coroutine; an ObjectRef is only awaitable."""
-    return await ref

@@ -12,6 +12,7 @@ import ray
 from numpy.typing import NDArray
 
 from actors.options import EMBEDDER, EMBEDDER_NAME
+from actors.refs import answer
 from memos_ray.config import Settings
 from memos_ray.errors import MemosError, Unavailable
 from memos_ray.models.batching import BatchingEmbedder
@@ -97,11 +98,9 @@ class RemoteEmbedder:
     async def _ask(self, method: str, *args: Any) -> Any:
         for attempt in (1, 2):
             try:
-                reply = await asyncio.wait_for(
-                    _value(getattr(self._handle, method).remote(*args)), self._timeout_s
-                )
+                reply = await answer(getattr(self._handle, method).remote(*args), self._timeout_s)
                 return reply.unwrap()
-            except (ray.exceptions.RayActorError, asyncio.TimeoutError) as error:
+            except (TimeoutError, ray.exceptions.RayActorError) as error:
                 if attempt == 2:
                     raise Unavailable(f"the embedder does not answer: {error}", what="embedder") from error
                 await asyncio.sleep(0.5)

@@ -35,17 +35,24 @@ class MemCubeActor:
         self._attaching = asyncio.Lock()
 
     async def attach(self, cube_id: str, incarnation: str) -> Reply:
-        """Activates the cube here and answers with `HostInfo`. Again for the same one: activates it only if it was lost."""
+        """Activates the cube here; answers with `HostInfo`. Repeated for the same one: only if it was lost."""
         async with self._attaching:
             try:
                 cube = self._cube
                 if cube is not None and (cube.cube_id, self._incarnation) != (cube_id, incarnation):
-                    return Reply(error=Invalid(f"this host holds {cube.cube_id!r} already", argument="cube_id"))
+                    return Reply(
+                        error=Invalid(f"this host holds {cube.cube_id!r} already", argument="cube_id")
+                    )
                 if cube is not None and cube.lost is not None:
                     await self._release()
                 if self._cube is None:
                     self._cube = await open_cube(
-                        self._settings, cube_id, incarnation, embedder=self._embedder, clock=SystemClock(), owner=self._name
+                        self._settings,
+                        cube_id,
+                        incarnation,
+                        embedder=self._embedder,
+                        clock=SystemClock(),
+                        owner=self._name,
                     )
                     self._incarnation = incarnation
                 return Reply(self._info())
@@ -66,11 +73,17 @@ class MemCubeActor:
         cube = self._cube
         if cube is None or cube.cube_id != cube_id:
             held = cube.cube_id if cube is not None else "nothing"
-            return Reply(error=Moved(f"this host holds {held}, not {cube_id!r}", cube_id=cube_id, reason="not attached"))
+            return Reply(
+                error=Moved(
+                    f"this host holds {held}, not {cube_id!r}", cube_id=cube_id, reason="not attached"
+                )
+            )
         if cube.lost is not None:
             return Reply(error=cube.lost)
         if verb not in VERBS:
-            return Reply(error=Invalid(f"unknown verb {verb!r}; known: {', '.join(sorted(VERBS))}", argument="verb"))
+            return Reply(
+                error=Invalid(f"unknown verb {verb!r}; known: {', '.join(sorted(VERBS))}", argument="verb")
+            )
         try:
             return Reply(await getattr(cube, verb)(**arguments))
         except MemosError as error:
@@ -99,4 +112,8 @@ class MemCubeActor:
 
 def create_host(name: str, settings: Settings, embedder: Any) -> Any:
     """Starts a blank host process. Returns its handle at once; the process comes up behind it."""
-    return ray.remote(MemCubeActor).options(name=name, namespace=settings.namespace, **HOST).remote(name, settings, embedder)
+    return (
+        ray.remote(MemCubeActor)
+        .options(name=name, namespace=settings.namespace, **HOST)
+        .remote(name, settings, embedder)
+    )

@@ -14,8 +14,6 @@ from typing import Any
 
 import ray
 
-from actors.directory import DirectoryActor
-from actors.embedder import EmbedderActor
 from actors.options import DIRECTORY, DIRECTORY_NAME, EMBEDDER, EMBEDDER_NAME, HOST_PREFIX
 from cluster import local_head
 from memos_ray.config import Settings
@@ -26,7 +24,7 @@ _START_TIMEOUT_S = 120.0
 
 @dataclass(frozen=True, slots=True)
 class System:
-    """Handles of a running system. `started_ray`: this process started the Ray cluster, which ends with it."""
+    """Handles of a running system. `started_ray`: this process started the Ray cluster, and it ends with it."""
 
     settings: Settings
     directory: Any
@@ -111,27 +109,27 @@ def _ensure_ray(settings: Settings) -> bool:
         ray.init(address=address, **common)
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise Unavailable(
-            f"no Ray cluster answers at {address!r} ({error}); `memos-ray up` starts one on this machine", what="ray"
+            f"no Ray cluster answers at {address!r} ({error}); `memos-ray up` starts one on this machine",
+            what="ray",
         ) from error
     return False
 
 
 def prepare_environment() -> None:
-    """Token authentication, said explicitly, and nothing that waits for a network which may not be there.
+    """What Ray and its workers should find: nothing that waits for a network which may not be there.
 
-    A token is Ray's own default for a new cluster since 2.59; with it in the environment, workers, `ray start`
-    and later drivers agree on it.
+    Token authentication is Ray's own default for clusters that this starts, and for joining one where a token
+    is; RAY_AUTH_MODE overrides it. Ray announces it with a warning on every start, which is kept quiet.
     """
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
-    # No public call makes the token before `ray start`; the command for it starts another Python for a second.
-    from ray._private.authentication.authentication_token_setup import ensure_token_if_auth_enabled
-
-    ensure_token_if_auth_enabled(create_token_if_missing=True)
+    logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
 
 
 def _create(settings: Settings) -> None:
+    from actors.directory import DirectoryActor  # only who starts a system needs them
+    from actors.embedder import EmbedderActor
+
     embedder = (
         ray.remote(EmbedderActor)
         .options(name=EMBEDDER_NAME, namespace=settings.namespace, get_if_exists=True, **EMBEDDER)
@@ -161,5 +159,6 @@ def _settings_of(directory: Any) -> Settings:
                 raise
         except ray.exceptions.GetTimeoutError as error:
             raise Unavailable(
-                f"the directory did not come up in {_START_TIMEOUT_S:g} s; Ray's raylet.err says why", what="directory"
+                f"the directory did not come up in {_START_TIMEOUT_S:g} s; Ray's raylet.err says why",
+                what="directory",
             ) from error

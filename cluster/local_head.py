@@ -39,15 +39,24 @@ def address() -> str | None:
 
 
 def start() -> str:
-    """Starts the head in a session of its own; who joins needs Ray's token (`launch.prepare_environment`). Returns its address. Raises `Unavailable`."""
+    """Starts the head in a session of its own and returns its address. Who joins needs Ray's token, in ~/.ray.
+
+    Raises `Unavailable` if it does not come up.
+    """
     folder = _folder()
     folder.mkdir(mode=0o700, exist_ok=True)
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     log = folder / "ray-head.log"
+    ray = str(Path(sys.executable).parent / "ray")
+    environment = {**os.environ, "RAY_AUTH_MODE": os.environ.get("RAY_AUTH_MODE", "token")}
+    if environment["RAY_AUTH_MODE"] == "token":
+        subprocess.run(
+            [ray, "get-auth-token", "--generate"], env=environment, capture_output=True, check=True
+        )
     command = [
-        str(Path(sys.executable).parent / "ray"),
+        ray,
         "start",
         "--head",
         "--block",
@@ -56,13 +65,17 @@ def start() -> str:
         f"--port={port}",
     ]
     with log.open("w") as output:
-        head = subprocess.Popen(command, stdout=output, stderr=subprocess.STDOUT, start_new_session=True)
+        head = subprocess.Popen(
+            command, stdout=output, stderr=subprocess.STDOUT, env=environment, start_new_session=True
+        )
     where = f"127.0.0.1:{port}"
     deadline = time.monotonic() + _START_TIMEOUT_S
     # The message comes after the head's own raylet has registered: a port alone would be too early to join.
     while "Ray runtime started" not in log.read_text():
         if head.poll() is not None or time.monotonic() > deadline:
-            raise Unavailable(f"the Ray head did not start; {log} ends with: {log.read_text()[-800:]}", what="ray")
+            raise Unavailable(
+                f"the Ray head did not start; {log} ends with: {log.read_text()[-800:]}", what="ray"
+            )
         time.sleep(0.1)
     _state_file().write_text(json.dumps({"address": where, "pid": head.pid}))
     return where

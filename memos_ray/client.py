@@ -30,7 +30,9 @@ class Connection:
         self._directory = system.directory
         self._located: dict[str, Located] = {}
 
-    async def call(self, cube_id: str, verb: str, arguments: Mapping[str, Any], *, create: bool = False) -> Any:
+    async def call(
+        self, cube_id: str, verb: str, arguments: Mapping[str, Any], *, create: bool = False
+    ) -> Any:
         """One verb of one cube, retried until `call_timeout_s`. The arguments carry the `op_id` of a write."""
         attempt = _Attempts(self.settings.call_timeout_s)
         suspect: str | None = None

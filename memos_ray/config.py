@@ -22,7 +22,9 @@ class Settings(BaseSettings):
     data: str = Field("./memos_data", description="Root of all storage: a folder, or a URI that Lance takes.")
     durability: Durability = Field("process", description="What an acknowledged write survives.")
     namespace: str = Field("memos_ray", description="Ray namespace of all actors.")
-    address: str | None = Field(None, description="Ray cluster to join; default: a running one, else a new one.")
+    address: str | None = Field(
+        None, description="Ray cluster to join; default: a running one, else a new one."
+    )
 
     embedder: str = Field(
         "minilm",
@@ -32,22 +34,34 @@ class Settings(BaseSettings):
     embedder_url: str = Field("https://api.openai.com/v1", description="Base URL for 'openai:' embedders.")
     embedder_api_key: str | None = Field(None, description="Bearer token for 'openai:' embedders.")
     embed_batch: int = Field(64, ge=1, le=4096, description="Texts in one batch of the embedder.")
-    embed_threads: int = Field(0, ge=0, description="Threads of torch in the embedder; 0: torch's own default.")
+    embed_threads: int = Field(
+        0, ge=0, description="Threads of torch in the embedder; 0: torch's own default."
+    )
 
-    llm_model: str | None = Field(None, description="Model for LLM extraction (infer=True). None: rules only.")
+    llm_model: str | None = Field(
+        None, description="Model for LLM extraction (infer=True). None: rules only."
+    )
     llm_url: str = Field("http://localhost:11434/v1", description="Base URL of an OpenAI-compatible server.")
     llm_api_key: str | None = Field(None, description="Bearer token for that server.")
 
-    warm_actors: int = Field(1, ge=0, le=64, description="Blank cube actors kept ready; an activation takes one.")
-    queue_limit: int = Field(10_000, ge=1, description="Writes a cube holds in its queue before `Overloaded`.")
+    warm_actors: int = Field(
+        1, ge=0, le=64, description="Blank cube actors kept ready; an activation takes one."
+    )
+    queue_limit: int = Field(
+        10_000, ge=1, description="Writes a cube holds in its queue before `Overloaded`."
+    )
     group_rows: int = Field(1_000, ge=1, description="Rows in one group commit, at most.")
-    read_confirm_s: float = Field(1.0, gt=0, description="Age at which an owner confirms its ownership on a read.")
+    read_confirm_s: float = Field(
+        1.0, gt=0, description="Age at which an owner confirms its ownership on a read."
+    )
     compact_every: int = Field(64, ge=2, description="Commits after which a cube compacts its journal.")
     cleanup_keep_s: float = Field(600.0, ge=600.0, description="Age of journal versions that clean-up keeps.")
     op_window_days: int = Field(30, ge=1, description="How long a repeated op_id is recognised.")
     op_window_min: int = Field(100_000, ge=1, description="…and for how many operations at least.")
 
-    max_text_bytes: int = Field(256 * 1024, ge=1, description="Longest text of one memory; longer ones: ingest as document.")
+    max_text_bytes: int = Field(
+        256 * 1024, ge=1, description="Longest text of one memory; longer ones: ingest as document."
+    )
     max_document_bytes: int = Field(64 * 1024 * 1024, ge=1, description="Longest document.")
     max_batch: int = Field(10_000, ge=1, description="Most memories in one call.")
     call_timeout_s: float = Field(60.0, gt=0, description="How long the client goes on retrying one call.")

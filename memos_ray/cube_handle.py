@@ -18,10 +18,11 @@ from memos_ray.types import HistoryEntry, MemoryItem, SearchHit
 class Call(Protocol):
     """How a verb reaches the cube: see `client.Connection.call`."""
 
-    async def __call__(self, cube_id: str, verb: str, arguments: Mapping[str, Any], *, create: bool = False) -> Any:
+    async def __call__(
+        self, cube_id: str, verb: str, arguments: Mapping[str, Any], *, create: bool = False
+    ) -> Any:
         """The verb's value; raises its error."""
         ...
-
 
 
 class AsyncCube:
@@ -178,7 +179,7 @@ class AsyncCube:
         if_version: int | None = None,
         op_id: str | None = None,
     ) -> WriteResult:
-        """A new version. See `AsyncMemOS.update`. What is `KEEP` stays; `valid_to` or `expires_at` None takes it off."""
+        """A new version: see `AsyncMemOS.update`. `KEEP` leaves a field alone, None takes `valid_to`, `expires_at` off."""
         return await self._write(
             "update",
             op_id,
@@ -195,7 +196,9 @@ class AsyncCube:
         """Hides a memory. See `AsyncMemOS.delete`."""
         return await self._write("delete", op_id, memory_id=memory_id)
 
-    async def delete_all(self, *, filters: Mapping[str, Any] | None = None, op_id: str | None = None) -> WriteResult:
+    async def delete_all(
+        self, *, filters: Mapping[str, Any] | None = None, op_id: str | None = None
+    ) -> WriteResult:
         """Deletes what the filters select; without any, everything in this cube."""
         return await self._write("delete_all", op_id, filters=filters)
 
@@ -228,7 +231,9 @@ class AsyncCube:
         """Brings every memory back to what it was at the snapshot."""
         return await self._write("restore_snapshot", op_id, name=check_id(name, "name"))
 
-    async def neighbours(self, node: str, *, depth: int = 1, types: Sequence[str] | None = None) -> dict[str, Any]:
+    async def neighbours(
+        self, node: str, *, depth: int = 1, types: Sequence[str] | None = None
+    ) -> dict[str, Any]:
         """The graph around a memory id or `entity:<name>`: `{"nodes": […], "edges": […]}`."""
         graph: dict[str, Any] = await self._call(
             self.cube_id, "neighbours", {"node": node, "depth": depth, "types": types}
@@ -244,7 +249,9 @@ class AsyncCube:
         """Every live row of the journal, all versions: see `cube.rows.SCHEMA`."""
         return await self._call(self.cube_id, "export_table", {})
 
-    async def _write(self, verb: str, op_id: str | None, *, create: bool = False, **arguments: Any) -> WriteResult:
+    async def _write(
+        self, verb: str, op_id: str | None, *, create: bool = False, **arguments: Any
+    ) -> WriteResult:
         arguments["op_id"] = _op_id(op_id)
         result: WriteResult = await self._call(self.cube_id, verb, arguments, create=create)
         return result

@@ -46,14 +46,20 @@ def check_id(value: object, argument: str) -> str:
     if not isinstance(value, str) or not value:
         raise Invalid(f"{argument} must be a non-empty string, not {value!r}", argument=argument)
     if len(value) > _MAX_ID:
-        raise Invalid(f"{argument} has {len(value)} characters; at most {_MAX_ID} are allowed", argument=argument)
+        raise Invalid(
+            f"{argument} has {len(value)} characters; at most {_MAX_ID} are allowed", argument=argument
+        )
     if _CONTROL.search(value):
         raise Invalid(f"{argument} holds control characters or lone surrogates: {value!r}", argument=argument)
     return value
 
 
 def resolve_cube_id(
-    *, cube_id: str | None = None, user_id: str | None = None, agent_id: str | None = None, run_id: str | None = None
+    *,
+    cube_id: str | None = None,
+    user_id: str | None = None,
+    agent_id: str | None = None,
+    run_id: str | None = None,
 ) -> tuple[str, dict[str, str]]:
     """Which cube a call means, and the scope filters that the other ids become.
 

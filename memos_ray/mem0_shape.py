@@ -17,7 +17,9 @@ SCOPE_KEYS = ("user_id", "agent_id", "run_id")
 
 def added(result: WriteResult, cube_id: str) -> dict[str, Any]:
     """A write's answer: `{"results": [{"id", "memory", "event", "version"}], "op_id", "cube_id"}`."""
-    events = [{"id": e.memory_id, "memory": e.text, "event": e.event, "version": e.version} for e in result.events]
+    events = [
+        {"id": e.memory_id, "memory": e.text, "event": e.event, "version": e.version} for e in result.events
+    ]
     return {"results": events, "op_id": result.op_id, "cube_id": cube_id}
 
 
@@ -31,7 +33,8 @@ def one(item: MemoryItem) -> dict[str, Any]:
 def listed(value: Any) -> dict[str, Any]:
     """A flat dataclass as a JSON-ready dict; an item inside it in mem0's shape."""
     return {
-        f.name: one(v) if isinstance(v := getattr(value, f.name), MemoryItem) else to_jsonable(v) for f in fields(value)
+        f.name: one(v) if isinstance(v := getattr(value, f.name), MemoryItem) else to_jsonable(v)
+        for f in fields(value)
     }
 
 
@@ -56,6 +59,8 @@ def scoped_filters(
             continue  # an operator such as {"in": …} stays a filter
         value = rest.pop(key)
         if ids.get(key) is not None and ids[key] != value:
-            raise Invalid(f"{key}={ids[key]!r} and filters[{key!r}]={value!r} contradict each other", argument=key)
+            raise Invalid(
+                f"{key}={ids[key]!r} and filters[{key!r}]={value!r} contradict each other", argument=key
+            )
         ids[key] = value
     return ids, rest

@@ -148,7 +148,11 @@ class AsyncMemOS:
         """Remembers (subject, relation, object) triples. `functional`: a new object takes the old one's place."""
         cube, scope = await self._cube(cube_id, user_id, agent_id, run_id)
         result = await cube.add_triples(
-            triples, functional=functional, metadata={**(metadata or {}), **scope}, timestamp=timestamp, op_id=op_id
+            triples,
+            functional=functional,
+            metadata={**(metadata or {}), **scope},
+            timestamp=timestamp,
+            op_id=op_id,
         )
         return added(result, cube.cube_id)
 
@@ -182,7 +186,9 @@ class AsyncMemOS:
         if rerank:
             raise Invalid("no reranker is configured; leave rerank=False", argument="rerank")
         if top_k is not None and limit is not None and top_k != limit:
-            raise Invalid(f"top_k={top_k} and limit={limit} contradict each other; give top_k", argument="limit")
+            raise Invalid(
+                f"top_k={top_k} and limit={limit} contradict each other; give top_k", argument="limit"
+            )
         ids, rest = scoped_filters(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         if cube_ids is not None:
             if cube_id is not None or not cube_ids:
@@ -215,10 +221,14 @@ class AsyncMemOS:
                 return []
 
         per_cube = await asyncio.gather(*(ask(t) for t in targets))
-        hits = per_cube[0] if len(per_cube) == 1 else merge_hits(per_cube, top_k=k, budget_tokens=budget_tokens)
+        hits = (
+            per_cube[0] if len(per_cube) == 1 else merge_hits(per_cube, top_k=k, budget_tokens=budget_tokens)
+        )
         return {"results": [hit.to_dict() for hit in hits]}
 
-    async def get(self, memory_id: str, *, as_of: Any = None, known_at: Any = None, **ids: Unpack[CubeIds]) -> dict[str, Any]:
+    async def get(
+        self, memory_id: str, *, as_of: Any = None, known_at: Any = None, **ids: Unpack[CubeIds]
+    ) -> dict[str, Any]:
         """One memory. The id of a merged one gives the one it was merged into. Raises `NotFound`."""
         cube, _ = await self._cube(**_ids(ids))
         return one(await cube.get(memory_id, as_of=as_of, known_at=known_at))
@@ -277,7 +287,9 @@ class AsyncMemOS:
         )
         return added(result, cube.cube_id)
 
-    async def delete(self, memory_id: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]) -> dict[str, Any]:
+    async def delete(
+        self, memory_id: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]
+    ) -> dict[str, Any]:
         """Hides a memory from everything but history, `known_at` and a snapshot's restore."""
         cube, _ = await self._cube(**_ids(ids))
         return added(await cube.delete(memory_id, op_id=op_id), cube.cube_id)
@@ -292,12 +304,16 @@ class AsyncMemOS:
         cube, scope = await self._cube(cube_id, **from_filters)
         return added(await cube.delete_all(filters={**rest, **scope} or None, op_id=op_id), cube.cube_id)
 
-    async def archive(self, memory_id: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]) -> dict[str, Any]:
+    async def archive(
+        self, memory_id: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]
+    ) -> dict[str, Any]:
         """Puts a memory away: search does not see it, `restore` brings it back."""
         cube, _ = await self._cube(**_ids(ids))
         return added(await cube.archive(memory_id, op_id=op_id), cube.cube_id)
 
-    async def restore(self, memory_id: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]) -> dict[str, Any]:
+    async def restore(
+        self, memory_id: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]
+    ) -> dict[str, Any]:
         """Brings an archived memory back."""
         cube, _ = await self._cube(**_ids(ids))
         return added(await cube.restore(memory_id, op_id=op_id), cube.cube_id)
@@ -307,12 +323,16 @@ class AsyncMemOS:
         cube, _ = await self._cube(**_ids(ids))
         return {"results": [listed(entry) for entry in await cube.history(memory_id)]}
 
-    async def snapshot(self, name: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]) -> dict[str, Any]:
+    async def snapshot(
+        self, name: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]
+    ) -> dict[str, Any]:
         """Names the cube's present state."""
         cube, _ = await self._cube(**_ids(ids))
         return {**listed(await cube.snapshot(name, op_id=op_id)), "cube_id": cube.cube_id}
 
-    async def restore_snapshot(self, name: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]) -> dict[str, Any]:
+    async def restore_snapshot(
+        self, name: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]
+    ) -> dict[str, Any]:
         """Brings every memory back to what it was at the snapshot, as new versions: history is kept."""
         cube, _ = await self._cube(**_ids(ids))
         return added(await cube.restore_snapshot(name, op_id=op_id), cube.cube_id)
@@ -321,7 +341,9 @@ class AsyncMemOS:
         """Gives a cube a new, empty life. Refused without a cube, user or agent."""
         cube, scope = await self._cube(**_ids(ids))
         if scope:
-            raise Invalid(f"reset empties a whole cube; {sorted(scope)} would be ignored", argument=next(iter(scope)))
+            raise Invalid(
+                f"reset empties a whole cube; {sorted(scope)} would be ignored", argument=next(iter(scope))
+            )
         connection = await self._ready()
         connection.forget(cube.cube_id)
         located = await connection.ask_directory("reset", cube.cube_id)

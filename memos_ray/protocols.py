@@ -68,6 +68,8 @@ class TokenCounter(Protocol):
 class ChatModel(Protocol):
     """An LLM behind an OpenAI-compatible server, or one like it."""
 
-    async def complete(self, messages: Sequence[dict[str, Any]], *, json_schema: dict[str, Any] | None = None) -> str:
+    async def complete(
+        self, messages: Sequence[dict[str, Any]], *, json_schema: dict[str, Any] | None = None
+    ) -> str:
         """The assistant's reply. Raises `Unavailable` after its bounded retries."""
         ...

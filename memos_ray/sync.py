@@ -50,7 +50,9 @@ def _sync_client(
     return call
 
 
-def _sync_cube(method: Callable[Concatenate[AsyncCube, P], Coroutine[Any, Any, R]]) -> Callable[Concatenate[Cube, P], R]:
+def _sync_cube(
+    method: Callable[Concatenate[AsyncCube, P], Coroutine[Any, Any, R]],
+) -> Callable[Concatenate[Cube, P], R]:
     def call(self: Cube, /, *args: P.args, **kwargs: P.kwargs) -> R:
         return _Loop.run(method(self.asynchronous, *args, **kwargs))
 

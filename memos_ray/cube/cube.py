@@ -168,9 +168,16 @@ class MemCube:
         size = len(text.encode(errors="surrogatepass")) if isinstance(text, str) else 0
         if size > self._settings.max_document_bytes:
             raise Invalid(
-                f"the document has {size} bytes; at most {self._settings.max_document_bytes} are taken", argument="text"
+                f"the document has {size} bytes; at most {self._settings.max_document_bytes} are taken",
+                argument="text",
             )
-        call: dict[str, Any] = {"document": document, "title": title, "format": format, "metadata": metadata, "valid_from": timestamp}
+        call: dict[str, Any] = {
+            "document": document,
+            "title": title,
+            "format": format,
+            "metadata": metadata,
+            "valid_from": timestamp,
+        }
         drafts = parse_document(text, now=self._clock.now(), **call)
         digest = call_digest("add_document", {"text": text, **call})
         return await self._write(AddMemories(drafts, op_id=op_id, call_digest=digest))
@@ -260,7 +267,11 @@ class MemCube:
     ) -> list[SearchHit]:
         """See `AsyncMemOS.search`. Waits for the vectors of everything that was written before it."""
         options = SearchOptions(
-            top_k=top_k, budget_tokens=budget_tokens, neighbours=neighbours, explain=explain, threshold=threshold
+            top_k=top_k,
+            budget_tokens=budget_tokens,
+            neighbours=neighbours,
+            explain=explain,
+            threshold=threshold,
         )
         wanted = parse_filter(filters) if filters else None
         self._searcher.catch_up()
@@ -358,14 +369,21 @@ class MemCube:
             drafts = await derive(self._extractor, request.drafts)
             origins = added.ids[: len(request.drafts)]
             derived = await self._write(
-                AddMemories(drafts, origins=origins, op_id=op_id, call_digest=call_digest("derive", {"of": request.digest}))
+                AddMemories(
+                    drafts,
+                    origins=origins,
+                    op_id=op_id,
+                    call_digest=call_digest("derive", {"of": request.digest}),
+                )
             )
         assert isinstance(derived, WriteResult)
         return WriteResult(added.op_id, added.events + derived.events)
 
     async def _confirm(self, consistency: Consistency) -> None:
         if consistency not in (None, "latest"):
-            raise Invalid(f'consistency must be "latest" or None, not {consistency!r}', argument="consistency")
+            raise Invalid(
+                f'consistency must be "latest" or None, not {consistency!r}', argument="consistency"
+            )
         await self._journal.confirm(latest=consistency == "latest")
 
     def _view(self, as_of: datetime | None, known_at: datetime | None) -> Mask:

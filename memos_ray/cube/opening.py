@@ -77,7 +77,9 @@ async def activate(
     owner: str,
 ) -> MemCube:
     """A cube on any storage: see `open_cube`."""
-    journal = await Journal.activate(store, clock=clock, config=JournalConfig.from_settings(settings), owner=owner)
+    journal = await Journal.activate(
+        store, clock=clock, config=JournalConfig.from_settings(settings), owner=owner
+    )
     state = CubeState.from_table(cube_id, journal.live)
     journal.release_live()
     upkeep = VectorUpkeep(state, embedder, open_vectors)
@@ -91,7 +93,9 @@ def make_extractor(settings: Settings) -> Extractor:
     from memos_ray.ingest.extract_llm import LlmExtractor
     from memos_ray.models.chat import OpenAIChat
 
-    return LlmExtractor(OpenAIChat(settings.llm_model, base_url=settings.llm_url, api_key=settings.llm_api_key))
+    return LlmExtractor(
+        OpenAIChat(settings.llm_model, base_url=settings.llm_url, api_key=settings.llm_api_key)
+    )
 
 
 async def fence_off(settings: Settings, cube_id: str, incarnation: str, *, clock: Clock) -> None:

@@ -29,7 +29,7 @@ _MANIFEST = "manifest.json"
 
 
 def write_memcube(path: Path, cube_id: str, table: pa.Table) -> dict[str, Any]:
-    """Writes the file beside its final name and renames it, so that a crash leaves no half file. Returns the manifest."""
+    """Returns the manifest. Writes beside the final name and renames, so that a crash leaves no half file."""
     data = _to_ipc(table)
     manifest = {
         "format": FORMAT,
@@ -73,10 +73,14 @@ def read_memcube(path: Path) -> tuple[dict[str, Any], pa.Table]:
         raise Invalid(f"{path} cannot be read: {error}", argument="path") from error
     found = hashlib.sha256(data).hexdigest()
     if found != manifest["sha256"][_JOURNAL]:
-        raise Corrupt(f"{path}: {_JOURNAL} does not have the SHA-256 that the manifest states", path=str(path))
+        raise Corrupt(
+            f"{path}: {_JOURNAL} does not have the SHA-256 that the manifest states", path=str(path)
+        )
     table = _from_ipc(path, data)
     if table.num_rows != manifest["rows"]:
-        raise Corrupt(f"{path} holds {table.num_rows} rows, its manifest says {manifest['rows']}", path=str(path))
+        raise Corrupt(
+            f"{path} holds {table.num_rows} rows, its manifest says {manifest['rows']}", path=str(path)
+        )
     return manifest, table
 
 

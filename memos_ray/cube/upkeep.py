@@ -25,8 +25,12 @@ log = logging.getLogger(__name__)
 OpenVectors = Callable[[str, int], VectorStore]
 """(fingerprint, dim) -> where such vectors are kept."""
 
-_CHUNK = 256  # slots embedded, and stored, at a time: a search waits for one chunk more than it needs, at most
-_SAVE_AFTER_S = 2.0  # without new slots; a commit to the vector table for every added memory would double its cost
+_CHUNK = (
+    256  # slots embedded, and stored, at a time: a search waits for one chunk more than it needs, at most
+)
+_SAVE_AFTER_S = (
+    2.0  # without new slots; a commit to the vector table for every added memory would double its cost
+)
 _FIRST_RETRY_S = 0.5
 _LAST_RETRY_S = 30.0
 
@@ -52,9 +56,7 @@ class LateEmbedder(Protocol):
 class VectorUpkeep:
     """Follows the state's slots with vectors. One per active cube; `start` it on the loop, `close` it at the end."""
 
-    def __init__(
-        self, state: CubeState, embedder: LateEmbedder, open_store: OpenVectors
-    ) -> None:
+    def __init__(self, state: CubeState, embedder: LateEmbedder, open_store: OpenVectors) -> None:
         self._state = state
         self._embedder = embedder
         self._open_store = open_store
@@ -120,7 +122,9 @@ class VectorUpkeep:
                     if len(self._unsaved) >= _CHUNK:
                         await self._save(self._store)
             except MemosError as error:
-                log.warning("vectors are behind by %d memories, next try in %.1f s: %s", self.pending, delay_s, error)
+                log.warning(
+                    "vectors are behind by %d memories, next try in %.1f s: %s", self.pending, delay_s, error
+                )
                 await self._tell(error)
                 await asyncio.sleep(delay_s)
                 delay_s = min(_LAST_RETRY_S, 2 * delay_s)
@@ -149,7 +153,7 @@ class VectorUpkeep:
         if self._unsaved:
             try:
                 await asyncio.wait_for(self._wake.wait(), _SAVE_AFTER_S)
-            except asyncio.TimeoutError:
+            except TimeoutError:
                 await self._save(store)
         else:
             await self._wake.wait()

@@ -53,7 +53,9 @@ class MemoryVectorStore:
 class LanceVectorStore:
     """`uri` is the table's folder or URI; it is created by the first append. Not thread-safe: one caller."""
 
-    def __init__(self, uri: str, dim: int, storage_options: Mapping[str, str] | None = None, compact_every: int = 64):
+    def __init__(
+        self, uri: str, dim: int, storage_options: Mapping[str, str] | None = None, compact_every: int = 64
+    ):
         self.uri = uri
         self._dim = dim
         self._options = dict(storage_options) if storage_options else None
@@ -71,7 +73,10 @@ class LanceVectorStore:
         except (OSError, ValueError, RuntimeError):
             return {}, np.zeros((0, self._dim), np.float32)
         keys = zip(
-            table["memory_id"].to_pylist(), table["version"].to_pylist(), table["text_hash"].to_pylist(), strict=True
+            table["memory_id"].to_pylist(),
+            table["version"].to_pylist(),
+            table["text_hash"].to_pylist(),
+            strict=True,
         )
         flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
         return {key: row for row, key in enumerate(keys)}, flat.reshape(-1, self._dim)
@@ -98,7 +103,9 @@ class LanceVectorStore:
                 self._dataset.cleanup_old_versions(older_than=timedelta(minutes=10))
         except (OSError, ValueError, RuntimeError) as error:
             self._dataset = None
-            raise Unavailable(f"vectors could not be stored at {self.uri}: {error}", what="storage") from error
+            raise Unavailable(
+                f"vectors could not be stored at {self.uri}: {error}", what="storage"
+            ) from error
 
     def _open(self) -> lance.LanceDataset | None:
         if self._dataset is None:

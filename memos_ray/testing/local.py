@@ -110,7 +110,9 @@ class LocalCubes:
                 self._active[cube_id] = cube
             return cube
 
-    async def call(self, cube_id: str, verb: str, arguments: Mapping[str, Any], *, create: bool = False) -> Any:
+    async def call(
+        self, cube_id: str, verb: str, arguments: Mapping[str, Any], *, create: bool = False
+    ) -> Any:
         """One verb of one cube, activated if need be; tried again if the cube was lost."""
         if verb not in VERBS:
             raise Invalid(f"unknown verb {verb!r}; known: {', '.join(sorted(VERBS))}", argument="verb")

@@ -33,7 +33,7 @@ LARGEST_SIZE = 200  # the default embedder reads 256 tokens, about 190 English w
 LARGEST_CHARS = 1_600  # what has no spaces has no words to count
 _HEADING_CHARS = 500
 
-_WORDS = re.compile(f"[{CJK_CLASS}]|[^\\s{CJK_CLASS}]+")
+_WORDS = re.compile(f"[{CJK_CLASS}]|[^\\s{CJK_CLASS}，。！？；：、“”…]+")
 _SPACE = re.compile(r"\s")
 
 

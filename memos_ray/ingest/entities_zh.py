@@ -55,7 +55,7 @@ _SUFFIXES = (
 )
 # A name before a suffix begins after the last character that is seldom part of one.
 _OUTSIDE = (
-    "我你您他她它们在去到来从的了跟与是住这那个往向于把给有想要会被就也都还又很不没过着吗呢吧啊说叫家"
+    "和我你您他她它们在去到来从的了跟与是住这那个往向于把给有想要会被就也都还又很不没过着吗呢吧啊说叫家"
     "座所条间常次回进出离逛附近某每各本该几两"
 )
 _ENDINGS = (

@@ -1,7 +1,7 @@
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memos_ray.ingest.dates import MAX_MENTIONS, find_mentions, read_times
@@ -177,13 +177,15 @@ def test_mentions_are_bounded() -> None:
 zones = st.sampled_from([UTC, timezone(timedelta(hours=-7))])
 moments = st.datetimes(datetime(1, 1, 1), datetime(9999, 12, 31), timezones=zones)
 pieces = (
-    "last next this the past 3 two a few days weeks months year weekend Friday June May 7 7th of 2023 ago in on "
-    "before after since yesterday tonight from now 上 下 这 个 周 五 月 三 年 前 后 天 昨 去 今 号 日 12 几 2023年"
+    "last next this the past 3 two a few days weeks months year weekend Friday June May 7 7th of 2023 ago in "
+    "on before after since yesterday tonight from now "
+    "上 下 这 个 周 五 月 三 年 前 后 天 昨 去 今 号 日 12 几 2023年"
 )
 words = st.sampled_from(pieces.split())
 
 
 @given(st.lists(words, max_size=12), st.sampled_from([" ", ""]), moments)
+@settings(max_examples=60)
 def test_whatever_is_found_is_a_span_of_time_named_in_the_text(
     parts: list[str], gap: str, at: datetime
 ) -> None:
@@ -197,11 +199,13 @@ def test_whatever_is_found_is_a_span_of_time_named_in_the_text(
 
 
 @given(st.text(max_size=200), moments)
+@settings(max_examples=60)
 def test_any_text_is_read(text: str, at: datetime) -> None:
     assert read_times(text, at)[1] <= at
 
 
 @given(st.dates(date(1800, 1, 1), date(2099, 12, 31)), moments)
+@settings(max_examples=60)
 def test_written_dates_mean_themselves_whenever_said(day: date, at: datetime) -> None:
     name = f"{day:%B}"
     texts = (day.isoformat(), f"{day.day} {name} {day.year}", f"{name} {day.day}, {day.year}")

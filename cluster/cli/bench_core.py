@@ -20,6 +20,7 @@ from memos_ray.bench import embedding
 from memos_ray.bench.load import Load, press
 from memos_ray.bench.report import Deadline, Report, quantile, timed
 from memos_ray.bench.synthetic import Synthetic
+from memos_ray.cube.registry import Registry
 from memos_ray.ids import new_op_id
 from memos_ray.memos import make_settings
 
@@ -39,7 +40,7 @@ def measure(report: Report, *, data: str, quick: bool, deadline: Deadline, step:
         bench = _Bench(report, system, quick, deadline, step)
         sizes = [n for n in _SEARCH_AIMS if not quick or n <= 10_000]
         parts: list[tuple[str, Callable[[], None]]] = [
-            *((f"search and activation at {n}", lambda n=n: bench.size(n)) for n in sizes),  # type: ignore[misc]
+            *((f"search and activation at {n}", lambda n=n: bench.size(n)) for n in sizes),
             ("adds", bench.adds),
             ("embedding", bench.embedding),
         ]
@@ -203,7 +204,9 @@ class _Bench:
     def _host(self, *, stored: bool, attach: bool = True) -> tuple[Any, str, str]:
         """A host that is up, holding a cube of its own if `attach`."""
         name, cube_id, incarnation = f"bench-{new_op_id()}", f"bench-{new_op_id()}", new_op_id()
-        host = create_bench_host(name, self._system.settings, stored=stored)
+        settings = self._system.settings
+        Registry(settings.data).create_if_absent(cube_id, incarnation=incarnation, embedder=settings.embedder)
+        host = create_bench_host(name, settings, stored=stored)
         ray.get(host.describe.remote())
         if attach:
             ray.get(host.attach.remote(cube_id, incarnation)).unwrap()

@@ -99,9 +99,14 @@ def doctor(
     ] = False,
 ) -> int:
     """Examine the installation and every cube's storage; exit 7 if something is damaged."""
-    if repair and cube is None:
+    examiner = load("cluster.cli.doctor")
+    settings = _settings(session)
+    if not repair:
+        findings = list(examiner.examine_all(settings, cube_id=cube))
+    elif cube is None:
         raise Invalid("--repair works on one cube: name it with --cube", argument="cube")
-    findings = load("cluster.cli.doctor").examine(_settings(session), cube_id=cube, repair=repair)
+    else:
+        findings = [examiner.repair(settings, cube)]
     if session.as_json:
         session.emit({"findings": findings})
     else:

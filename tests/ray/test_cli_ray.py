@@ -1,4 +1,4 @@
-"""The command line on a real system: one `up` for all tests, commands as a user types them, `down` at the end."""
+"""The command line on a real system: one `up` for all tests, commands as users type them, then `down`."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def test_what_is_not_there_exits_with_3_and_what_is_wrong_with_2(system):
     run("add", "something", "-c", "codes")
     missing = run("get", "01900000-0000-7000-8000-000000000000", "-c", "codes", code=3)
     assert missing["error"]["type"] == "NotFound"
-    assert run("search", "x", "-c", "codes", "--as-of", "yesterday-ish", code=2)["error"]["argument"] == "as_of"
+    assert (
+        run("search", "x", "-c", "codes", "--as-of", "yesterday-ish", code=2)["error"]["argument"] == "as_of"
+    )
     result = runner.invoke(app, ["search", " ", "-c", "codes"])
     assert result.exit_code == 2
     assert result.stdout == ""
@@ -107,7 +109,9 @@ def test_ingesting_a_conversation_twice_changes_nothing(system):
 
 
 def test_ingesting_a_document_keeps_headings(system):
-    assert "kitchen_handbook.md" in table("ingest", str(example_path("kitchen_handbook.md")), "--user", "baker")
+    assert "kitchen_handbook.md" in table(
+        "ingest", str(example_path("kitchen_handbook.md")), "--user", "baker"
+    )
     hits = run("search", "how much dough may go into the mixer?", "--user", "baker")["results"]
     assert "mixer" in {(h["sources"][0].get("heading") or "").lower().split()[-1] for h in hits[:3]}
 

@@ -38,8 +38,9 @@ class OpenAIEmbedder:
         self._attempts = attempts
         self._backoff_s = backoff_s
         self._dim: int | None = None
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-        self._client = httpx.AsyncClient(headers=headers, timeout=timeout_s)
+        self._headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._timeout_s = timeout_s
+        self._client: httpx.AsyncClient | None = None
 
     @property
     def fingerprint(self) -> str:
@@ -72,11 +73,15 @@ class OpenAIEmbedder:
         return np.concatenate(parts)
 
     async def close(self) -> None:
-        """Closes the connections."""
-        await self._client.aclose()
+        """Closes the connections; the next call opens new ones."""
+        if self._client is not None:
+            await self._client.aclose()
+            self._client = None
 
     async def _request(self, texts: list[str]) -> Vectors:
         body = {"model": self._model, "input": texts, "encoding_format": "float"}
+        if self._client is None:  # reads the system's certificates, which takes a while
+            self._client = httpx.AsyncClient(headers=self._headers, timeout=self._timeout_s)
         problem = ""
         for attempt in range(self._attempts):
             wait_s = self._backoff_s * 2**attempt

@@ -40,6 +40,7 @@ class NameIndex:
 
     def __init__(self, names: Iterable[str] = ()) -> None:
         self._names: dict[tuple[str, ...], str] = {}
+        self._given: set[str] = set()  # the same few names come again and again
         self._longest: dict[str, int] = {}  # first word -> words of the longest name that starts with it
         self.version = 0  # grows with every new name, so that what was found before can be forgotten
         for name in names:
@@ -50,6 +51,9 @@ class NameIndex:
 
     def add(self, name: str) -> None:
         """Makes `name` known. Names without a letter or digit are ignored."""
+        if name in self._given:
+            return
+        self._given.add(name)
         key = tuple(word for word, _, _ in words_of(name))
         if key and key not in self._names:
             self._names[key] = name

@@ -1,0 +1,173 @@
+import asyncio
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from memos_ray.errors import Invalid, Overloaded, Unavailable
+from memos_ray.models.batching import Batcher, BatchingEmbedder, Job
+from memos_ray.models.embedder import HashEmbedder
+
+
+class Recorder:
+    """A hash embedder that notes its batches, holds them while `gate` is shut, and fails on order."""
+
+    def __init__(self):
+        self.inner = HashEmbedder(32)
+        self.fingerprint, self.dim = self.inner.fingerprint, self.inner.dim
+        self.batches = []
+        self.started, self.gate = asyncio.Event(), asyncio.Event()
+        self.gate.set()
+        self.errors = {}
+
+    async def embed(self, texts):
+        self.batches.append(list(texts))
+        self.started.set()
+        await self.gate.wait()
+        for text in texts:
+            if text in self.errors:
+                raise self.errors[text]
+        return await self.inner.embed(texts)
+
+
+async def started_tasks(*coroutines):
+    tasks = [asyncio.create_task(c) for c in coroutines]
+    await asyncio.sleep(0)  # each runs up to its first wait: its texts are queued
+    return tasks
+
+
+@pytest.fixture
+async def held():
+    """A recorder that is busy with a first batch, and the embedder around it."""
+    recorder = Recorder()
+    recorder.gate.clear()
+    embedder = BatchingEmbedder(recorder, max_batch=4, queue_limit=20)
+    first = asyncio.create_task(embedder.embed(["first"]))
+    await recorder.started.wait()
+    yield recorder, embedder
+    recorder.gate.set()
+    await first
+
+
+async def test_what_queued_during_a_batch_goes_into_the_next(held):
+    recorder, embedder = held
+    tasks = await started_tasks(*(embedder.embed([f"text {i}"]) for i in range(4)))
+    recorder.gate.set()
+    vectors = await asyncio.gather(*tasks)
+    assert recorder.batches == [["first"], [f"text {i}" for i in range(4)]]
+    for i, vector in enumerate(vectors):
+        np.testing.assert_array_equal(vector, await HashEmbedder(32).embed([f"text {i}"]))
+
+
+async def test_every_caller_gets_its_own_in_its_order(held):
+    recorder, embedder = held
+    asked = [[f"{'x' * ((i * 7 + j * 3) % 11)} {i} {j}" for j in range(i)] for i in range(1, 6)]
+    tasks = await started_tasks(*(embedder.embed(texts) for texts in asked))
+    recorder.gate.set()
+    for texts, vectors in zip(asked, await asyncio.gather(*tasks), strict=True):
+        np.testing.assert_array_equal(vectors, await HashEmbedder(32).embed(texts))
+    assert max(map(len, recorder.batches)) <= 4
+
+
+async def test_queries_go_first_and_are_remembered(held):
+    recorder, embedder = held
+    tasks = await started_tasks(
+        embedder.embed([f"doc {i}" for i in range(6)]), embedder.embed(["why?"], query=True)
+    )
+    recorder.gate.set()
+    await asyncio.gather(*tasks)
+    assert recorder.batches[1] == ["why?"]
+    count = len(recorder.batches)
+    again = await embedder.embed(["why?"], query=True)
+    np.testing.assert_array_equal(again, await tasks[1])
+    assert len(recorder.batches) == count
+
+
+async def test_only_the_last_queries_are_remembered():
+    recorder = Recorder()
+    embedder = BatchingEmbedder(recorder, cached_queries=2)
+    for text in ["a", "b", "a", "c", "a", "b"]:
+        await embedder.embed([text], query=True)
+    assert recorder.batches == [["a"], ["b"], ["c"], ["b"]]
+
+
+async def test_a_full_queue_refuses_but_an_empty_one_takes_any_call(held):
+    recorder, embedder = held
+    (waiting,) = await started_tasks(embedder.embed(["x"] * 30))
+    with pytest.raises(Overloaded) as refused:
+        await embedder.embed(["y"])
+    assert refused.value.retry_after_s > 0
+    recorder.gate.set()
+    assert (await waiting).shape == (30, 32)
+
+
+async def test_a_caller_that_goes_away_costs_nothing_and_hurts_nobody(held):
+    recorder, embedder = held
+    gone, stays = await started_tasks(embedder.embed(["gone"] * 3), embedder.embed(["stays"]))
+    gone.cancel()
+    recorder.gate.set()
+    assert (await stays).shape == (1, 32)
+    assert all("gone" not in batch for batch in recorder.batches)
+
+
+async def test_one_callers_bad_text_does_not_fail_the_others(held):
+    recorder, embedder = held
+    recorder.errors["bad"] = Invalid("too long", argument="texts")
+    bad, good = await started_tasks(embedder.embed(["bad"]), embedder.embed(["good"]))
+    recorder.gate.set()
+    assert (await good).shape == (1, 32)
+    with pytest.raises(Invalid, match="too long"):
+        await bad
+
+
+async def test_an_unreachable_model_fails_its_batch_once_and_the_next_call_works(held):
+    recorder, embedder = held
+    recorder.errors["a"] = Unavailable("down", what="embedder")
+    tasks = await started_tasks(embedder.embed(["a"]), embedder.embed(["b"]))
+    recorder.gate.set()
+    failures = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(f) for f in failures] == [Unavailable, Unavailable]
+    assert failures[0] is not failures[1]
+    assert len(recorder.batches) == 2
+    assert (await embedder.embed(["b"])).shape == (1, 32)
+
+
+async def test_a_call_that_fails_half_way_fails_as_a_whole(held):
+    recorder, embedder = held
+    recorder.errors["zzzzzzzz"] = Unavailable("down", what="embedder")
+    (task,) = await started_tasks(embedder.embed(["a", "b", "c", "d", "zzzzzzzz", "e" * 30]))
+    recorder.gate.set()
+    with pytest.raises(Unavailable):
+        await task
+    assert (await embedder.embed(["after"])).shape == (1, 32)
+
+
+async def test_empty_and_wrong_input():
+    embedder = BatchingEmbedder(HashEmbedder(32))
+    assert (await embedder.embed([])).shape == (0, 32)
+    for wrong in ("text", [1], ["\ud800"], None):
+        with pytest.raises(Invalid):
+            await embedder.embed(wrong)
+    assert (embedder.fingerprint, embedder.dim) == ("hash-v1-32", 32)
+
+
+@given(
+    st.lists(st.tuples(st.lists(st.integers(0, 50), min_size=1, max_size=9), st.booleans()), max_size=12),
+    st.data(),
+)
+@settings(max_examples=60, deadline=None)
+def test_batcher_takes_everything_once_queries_first(jobs, data):
+    batcher = Batcher(max_batch=3)
+    put, taken = [], []
+    for lengths, query in jobs:
+        job = Job(["x" * n for n in lengths], query, np.empty((0, 0), np.float32), len(lengths))
+        batcher.put(job)
+        put += [(id(job), i) for i in range(len(lengths))]
+        if data.draw(st.booleans()):
+            taken.append(batcher.take())
+    while batch := batcher.take():
+        taken.append(batch)
+    assert batcher.waiting == 0
+    assert sorted((id(job), i) for batch in taken for job, i in batch) == sorted(put)
+    assert all(len(batch) <= 3 and len({job.query for job, _ in batch}) == 1 for batch in taken)

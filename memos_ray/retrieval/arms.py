@@ -89,13 +89,15 @@ def rank_arms(
 
     if indexes.dense is not None and query_vector is not None and recipe.asks(DENSE):
         cosines = indexes.dense.scores(query_vector, mask)
-        scores = _with_context(cosines, before, recipe.context.get(DENSE, 0.0))
+        scores = _with_context(cosines, before, mask, recipe.context.get(DENSE, 0.0))
         rankings[DENSE] = best(scores, depth)
         if spoken is not None and recipe.asks(DENSE_SPEAKER):
             own = np.where(fit_mask(spoken, len(scores)), scores, np.float32(-np.inf))
             rankings[DENSE_SPEAKER] = best(own, depth)
     if query.terms and recipe.asks(TEXT):
-        scores = _with_context(indexes.text.scores(query.terms, mask), before, recipe.context.get(TEXT, 0.0))
+        scores = _with_context(
+            indexes.text.scores(query.terms, mask), before, mask, recipe.context.get(TEXT, 0.0)
+        )
         rankings[TEXT] = best(scores, depth, above=0.0)
         if spoken is not None and recipe.asks(TEXT_SPEAKER):
             own = np.where(fit_mask(spoken, len(scores)), scores, np.float32(0))
@@ -106,15 +108,16 @@ def rank_arms(
     return rankings
 
 
-def _with_context(scores: Scores, before: Slots | None, share: float) -> Scores:
-    """`scores` plus `share` of the score of the message before. Slots without one (-inf) stay without."""
+def _with_context(scores: Scores, before: Slots | None, mask: Mask, share: float) -> Scores:
+    """`scores` plus `share` of the score of the message before. Slots without one (-inf), or that `mask` hides,
+    stay without."""
     if before is None or not share or not len(before):
         return scores
     size = min(len(scores), len(before))
     before = before[:size]
     # Neither -inf (no vector) nor a negative cosine says anything against the next message.
     lent = np.maximum(scores, 0).take(before, mode="clip")
-    lent *= (before >= 0) & (before < len(scores))
+    lent *= (before >= 0) & (before < len(scores)) & fit_mask(mask, size)
     lent *= np.float32(share)
     result = scores.copy()
     result[:size] += lent

@@ -1,6 +1,6 @@
-"""Dates in text -> `TimeMention`s, and from them when a message holds. Knows time zones and both languages.
+"""Dates in text -> `TimeMention`s, and from them when a message holds. Knows time zones.
 
-Everything but dates in other languages and in slashed numbers is computed here directly, without locks.
+English and Chinese are read by rules of their own, five more languages by way of `dateparser`.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, time
 from itertools import chain, islice
 
-from memos_ray.ingest import dates_en, dates_zh
+from memos_ray.ingest import dates_en, dates_other, dates_zh
 from memos_ray.ingest.found import Found, Speech
 from memos_ray.text.script import has_cjk
 from memos_ray.text.sentences import sentence_at
@@ -50,11 +50,16 @@ def read_times(text: str, said_at: datetime) -> tuple[tuple[TimeMention, ...], d
 
 def _find(speech: Speech, absolute_only: bool) -> list[Found]:
     """The first `MAX_MENTIONS` dates; the rest of a long text is not even read."""
-    readers = [dates_en.find(speech)]
+    readers = [dates_en.find(speech), dates_other.find(speech)]
     if has_cjk(speech.text):
         readers.append(dates_zh.find(speech))
     wanted = ([f for f in islice(r, _READ) if f.absolute or not absolute_only] for r in readers)
-    return sorted(chain.from_iterable(wanted), key=lambda f: f.start)[:MAX_MENTIONS]
+    found = sorted(chain.from_iterable(wanted), key=lambda f: (f.start, -f.end))
+    kept: list[Found] = []
+    for one in found:  # "mai 2022" is a date in three languages
+        if not kept or one.start >= kept[-1].end:
+            kept.append(one)
+    return kept[:MAX_MENTIONS]
 
 
 def _mention(speech: Speech, found: Found) -> TimeMention | None:

@@ -213,3 +213,25 @@ def test_written_dates_mean_themselves_whenever_said(day: date, at: datetime) ->
         (found,) = find_mentions(text, at.astimezone(UTC) if at.year not in (1, 9999) else WEDNESDAY)
         assert (found.start.date(), found.end.date()) == (day, day + timedelta(days=1))
         assert found.text == text
+
+
+@pytest.mark.parametrize(
+    ("text", "found", "start", "end"),
+    [
+        ("Ich war gestern in Köln.", "gestern", "2023-07-18", "2023-07-19"),
+        ("Das war vor zwei Wochen.", "vor zwei Wochen", "2023-07-03", "2023-07-10"),
+        ("Seit letztes Jahr, am 3. März 2021", "letztes Jahr", "2022-01-01", "2023-01-01"),
+        ("Hier j'ai vu Anna", "Hier", "2023-07-18", "2023-07-19"),
+        ("C'était le mois dernier", "le mois dernier", "2023-06-01", "2023-07-01"),
+        ("Me mudé hace dos semanas", "hace dos semanas", "2023-07-03", "2023-07-10"),
+        ("Nací el 5 de mayo de 1990", "5 de mayo de 1990", "1990-05-05", "1990-05-06"),
+        ("Ontem fui ao Porto", "Ontem", "2023-07-18", "2023-07-19"),
+        ("Ci siamo visti due mesi fa", "due mesi fa", "2023-05-01", "2023-06-01"),
+    ],
+)
+def test_other_languages(text: str, found: str, start: str, end: str) -> None:
+    assert days(text)[0] == (found, start, end)
+
+
+def test_words_of_other_languages_inside_english_are_no_dates() -> None:
+    assert days("The players are here, hier ist er, my prayer; there was far too much on the menu") == []

@@ -10,9 +10,10 @@ import contextlib
 import io
 import os
 import signal
+import sys
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -78,7 +79,16 @@ def _tell(memory: MemOS, show: Show) -> None:
     for question in load_example(CHINESE[0])["questions"][: CHINESE[2]]:
         _ask(memory, show, CHINESE[1], question)
     show.heading("5. SIGKILL", "the process that holds the cube dies, without a chance to save anything")
-    _kill(memory, show, ENGLISH[1], questions[0])
+    with _only(show.session):
+        _kill(memory, show, ENGLISH[1], questions[0])
+
+
+@contextlib.contextmanager
+def _only(session: Session) -> Iterator[None]:
+    """Keeps what others print off the screen: Ray says at length, and some time later, that a worker died."""
+    session.out.file, session.err.file = sys.stdout, sys.stderr
+    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
+        yield
 
 
 def _ingest(memory: MemOS, show: Show, example: tuple[str, str, int]) -> None:
@@ -126,11 +136,10 @@ def _kill(memory: MemOS, show: Show, cube_id: str, question: Mapping[str, Any]) 
     before = memory.search(text, cube_id=cube_id, top_k=TOP_K)["results"]
     pid = int(memory.stats(cube_id)["pid"])
     show.line(f"[bold red]kill -9 {pid}[/bold red]   and at once, the first question again:")
-    with contextlib.redirect_stderr(io.StringIO()):  # Ray tells the driver at length that a worker died
-        os.kill(pid, signal.SIGKILL)
-        begun = time.perf_counter()
-        after = memory.search(text, cube_id=cube_id, top_k=TOP_K)["results"]
-        took = time.perf_counter() - begun
+    os.kill(pid, signal.SIGKILL)
+    begun = time.perf_counter()
+    after = memory.search(text, cube_id=cube_id, top_k=TOP_K)["results"]
+    took = time.perf_counter() - begun
     stats = memory.stats(cube_id)
     wanted = set(question["evidence"])
     show.question(text, f"{took:.2f} s", after, [i for i, hit in enumerate(after) if turns_of(hit) & wanted])

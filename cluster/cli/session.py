@@ -10,10 +10,10 @@ import json
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TextIO, TypeVar, get_type_hints
 
 import typer
 from rich.console import Console
@@ -121,6 +121,7 @@ class Session:
     debug: bool = False
     out: Console = field(default_factory=make_console)
     err: Console = field(default_factory=lambda: make_console(stderr=True))
+    stdout: TextIO = field(default_factory=lambda: sys.stdout)
 
     def note(self, text: str) -> None:
         """A remark for people, on stderr: stdout may be a program's input. `text` may hold rich markup."""
@@ -128,7 +129,7 @@ class Session:
 
     def emit(self, value: Any) -> None:
         """`value` as JSON on stdout (datetimes as ISO 8601)."""
-        sys.stdout.write(json.dumps(to_jsonable(value), ensure_ascii=False, indent=2, default=str) + "\n")
+        self.stdout.write(json.dumps(to_jsonable(value), ensure_ascii=False, indent=2, default=str) + "\n")
 
     @contextmanager
     def memos(self, *, hint: bool = True, **overrides: Any) -> Iterator[MemOS]:
@@ -151,9 +152,13 @@ class Session:
             yield memory
 
     def run(self, body: Callable[[], int | None]) -> int:
-        """Runs a command's body; an error becomes one line on stderr and an exit code."""
+        """Runs a command's body; an error becomes one line on stderr and an exit code.
+
+        With `--json`, whatever others print (Ray does, when a worker dies) goes to stderr.
+        """
         try:
-            return body() or 0
+            with redirect_stdout(sys.stderr) if self.as_json else nullcontext():
+                return body() or 0
         except typer.Exit as stop:
             return stop.exit_code
         except KeyboardInterrupt:

@@ -1,4 +1,4 @@
-"""Merges near duplicates after the fact: finds pairs among new memories and asks the journal to merge them.
+"""Merges near duplicates after the fact: finds them among new memories and asks the journal to merge them.
 
 Never on the acknowledgement path, and optional: whatever goes wrong, two memories that say nearly the same
 stay two.
@@ -58,12 +58,13 @@ class NearDuplicates:
             self._near = NearIndex(self._state)
         while self._new:
             portion, self._new = self._new[:_PORTION], self._new[_PORTION:]
-            for pair in self._near.candidates(portion):
+            for found in self._near.candidates(portion):
+                versions = found.if_versions
                 request = MergeMemories(
-                    pair.survivor,
-                    (pair.merged,),
-                    {pair.survivor: pair.versions[0], pair.merged: pair.versions[1]},
-                    op_id=f"merge:{pair.merged}:{pair.versions[0]}:{pair.versions[1]}",
+                    found.survivor,
+                    found.merged,
+                    versions,
+                    op_id=f"merge:{found.merged[0]}:{versions[found.survivor]}:{versions[found.merged[0]]}",
                 )
                 try:
                     await self._submit(request)

@@ -1,4 +1,4 @@
-"""Near duplicates among derived memories and documents: which pairs say the same in almost the same words.
+"""Near duplicates among derived memories and documents: which of them say the same in almost the same words.
 
 Decides by exact Jaccard similarity of character shingles over normalised text, English and Chinese alike. It only
 proposes: `MergeMemories` checks everything again, with the versions named here. Messages are never looked at.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter, defaultdict
-from collections.abc import Hashable, Iterable, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -64,13 +64,12 @@ Shingles = frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
-class Pair:
-    """Two memories to merge: `merged` into `survivor`, if they are still at these versions."""
+class Duplicates:
+    """Memories to merge into `survivor`, if all are still at these versions: what `MergeMemories` takes."""
 
     survivor: str
-    merged: str
-    versions: tuple[int, int]
-    similarity: float
+    merged: tuple[str, ...]
+    if_versions: Mapping[str, int]
 
 
 def shingles(text: str) -> Shingles:
@@ -87,7 +86,7 @@ def jaccard(a: Shingles, b: Shingles) -> float:
     return common / union if union else 1.0
 
 
-def candidates(state: CubeState, slots: Iterable[int], threshold: float = THRESHOLD) -> list[Pair]:
+def candidates(state: CubeState, slots: Iterable[int], threshold: float = THRESHOLD) -> list[Duplicates]:
     """`NearIndex.candidates` for a single use."""
     return NearIndex(state).candidates(slots, threshold)
 
@@ -106,14 +105,11 @@ class NearIndex:
         self._by_meaning: dict[Hashable, list[int]] = defaultdict(list)
         self._meaning: dict[int, Hashable] = {}
 
-    def candidates(self, slots: Iterable[int], threshold: float = THRESHOLD) -> list[Pair]:
-        """Pairs of which at least one is in `slots`, both active, of the same kind, valid times, scope and
-        entities, with the same numbers and negations, and a similarity of at least `threshold`.
+    def candidates(self, slots: Iterable[int], threshold: float = THRESHOLD) -> list[Duplicates]:
+        """What to merge, among pairs of which at least one is in `slots`: both active, of the same kind, valid
+        times, scope and entities, with the same numbers and negations, and similar to at least `threshold`.
 
-        The older one survives; each memory is in at most one pair as `merged`, and none that is merged survives
-        another. Only pairs are compared that can reach the threshold: sets with Jaccard >= t share one of the
-        first |x| - ceil(t |x|) + 1 elements in any common order, rarest first here (prefix filtering, Bayardo,
-        Ma and Srikant, "Scaling Up All Pairs Similarity Search", WWW 2007).
+        The older one of a pair survives. Every memory is in at most one of the results.
         """
         state = self._state
         active, kinds = state.slot_active.view, state.slot_kind.view
@@ -121,12 +117,36 @@ class NearIndex:
         if not wanted:
             return []
         self._read(wanted)
-        pairs: list[Pair] = []
+        pairs: list[tuple[int, int, float]] = []
         for meaning in {self._meaning[s] for s in wanted if s in self._meaning}:
             group = [s for s in self._by_meaning[meaning] if active[s]]
             if len(group) > 1:
-                pairs += _similar(state, group, wanted, threshold)
-        return _one_each(pairs)
+                found = similar([shingles(t) for t in state.texts(group)], threshold)
+                pairs += [(group[i], group[j], x) for i, j, x in found if not wanted.isdisjoint((group[i], group[j]))]
+        return self._stars(pairs)
+
+    def _stars(self, pairs: list[tuple[int, int, float]]) -> list[Duplicates]:
+        """Pairs of slots -> survivors with what is merged into each; none that is merged survives another."""
+        state = self._state
+        age = state.slot_memory.view  # memories are numbered in the order in which they came
+        survivor_of: dict[int, int] = {}
+        for a, b, _ in sorted(pairs, key=lambda p: (-p[2], p[0], p[1])):
+            older, newer = (a, b) if age[a] < age[b] else (b, a)
+            if newer in survivor_of or older in survivor_of or newer in survivor_of.values():
+                continue
+            survivor_of[newer] = older
+        merged: dict[int, list[int]] = defaultdict(list)
+        for newer, older in survivor_of.items():
+            merged[older].append(newer)
+        ids, version = state.ids, state.slot_version.view
+        return [
+            Duplicates(
+                ids[age[older]],
+                tuple(ids[age[s]] for s in newer),
+                {ids[age[s]]: int(version[s]) for s in (older, *newer)},
+            )
+            for older, newer in merged.items()
+        ]
 
     def _read(self, wanted: set[int]) -> None:
         """Finds out what the wanted slots mean, and all those that share kind and valid times with them."""
@@ -163,8 +183,13 @@ def _meaning(row: JournalRow) -> Hashable:
     )
 
 
-def _similar(state: CubeState, group: Sequence[int], wanted: set[int], threshold: float) -> list[Pair]:
-    sets = [shingles(text) for text in state.texts(group)]
+def similar(sets: Sequence[Shingles], threshold: float) -> list[tuple[int, int, float]]:
+    """All pairs (i, j), i < j, with a Jaccard similarity of at least `threshold`, and it.
+
+    Only pairs are compared that can reach it: sets with Jaccard >= t share one of the first |x| - ceil(t |x|) + 1
+    elements in any common order, rarest first here (prefix filtering: Bayardo, Ma and Srikant, "Scaling Up All
+    Pairs Similarity Search", WWW 2007).
+    """
     counts = Counter(s for one in sets for s in one)
     seen: dict[str, list[int]] = defaultdict(list)
     pairs = []
@@ -173,13 +198,10 @@ def _similar(state: CubeState, group: Sequence[int], wanted: set[int], threshold
         rarest = sorted(one, key=lambda s: (counts[s], s))
         prefix = rarest[: size - _least(size, threshold) + 1]
         for j in sorted({j for s in prefix for j in seen[s]}):
-            if group[i] not in wanted and group[j] not in wanted:
-                continue
-            if not threshold * size <= len(sets[j]) <= size / threshold:
-                continue
-            similarity = jaccard(one, sets[j])
-            if similarity >= threshold:
-                pairs.append(_pair(state, group[j], group[i], similarity))
+            if threshold * size <= len(sets[j]) <= size / threshold:
+                similarity = jaccard(one, sets[j])
+                if similarity >= threshold:
+                    pairs.append((j, i, similarity))
         for s in prefix:
             seen[s].append(i)
     return pairs
@@ -188,25 +210,3 @@ def _similar(state: CubeState, group: Sequence[int], wanted: set[int], threshold
 def _least(size: int, threshold: float) -> int:
     """How many elements two sets must share at least: ceil(threshold * size), safe against rounding."""
     return max(1, -int(-(threshold * size - 1e-9) // 1))
-
-
-def _pair(state: CubeState, a: int, b: int, similarity: float) -> Pair:
-    older, newer = sorted(
-        (a, b), key=lambda s: (state.slot_memory.view[s], s)
-    )  # memories are numbered by age
-    ids, memory, version = state.ids, state.slot_memory.view, state.slot_version.view
-    versions = int(version[older]), int(version[newer])
-    return Pair(ids[memory[older]], ids[memory[newer]], versions, similarity)
-
-
-def _one_each(pairs: list[Pair]) -> list[Pair]:
-    merged: set[str] = set()
-    surviving: set[str] = set()
-    kept = []
-    for pair in sorted(pairs, key=lambda p: -p.similarity):
-        if pair.merged in merged or pair.merged in surviving or pair.survivor in merged:
-            continue
-        merged.add(pair.merged)
-        surviving.add(pair.survivor)
-        kept.append(pair)
-    return kept

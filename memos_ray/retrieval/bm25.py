@@ -131,9 +131,10 @@ class TextIndex:
             grown[: len(self._lengths)] = self._lengths
             self._lengths = grown
         owner = np.repeat(slots, per_text)
-        self._lengths[slots] = np.bincount(
-            np.repeat(np.arange(len(slots)), per_text), terms >= 0, minlength=len(slots)
-        )
+        if (dropped := terms < 0).any():
+            terms, owner = terms[~dropped], owner[~dropped]
+            per_text = np.bincount(owner, minlength=self._size)[slots]
+        self._lengths[slots] = per_text
         newest = build(terms, owner)
         while self._segments and (
             len(self._segments[-1].slots) < max(_SMALL_SEGMENT, _MERGE_RATIO * len(newest.slots))

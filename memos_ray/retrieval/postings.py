@@ -38,10 +38,10 @@ class Segment:
 
 
 def build(terms: NDArray[np.int64], slots: Slots) -> Segment:
-    """Postings from one (term, slot) pair per token, in any order; terms below 0 are skipped."""
+    """Postings from one (term, slot) pair per token, in any order."""
     # One integer per token sorts several times faster than two columns do.
     keys = (terms << 32) | slots
-    keys = np.sort(keys[terms >= 0])
+    keys.sort()
     firsts = np.flatnonzero(np.diff(keys, prepend=-1))
     counts = np.diff(firsts, append=len(keys)).astype(np.float32)
     keys = keys[firsts]

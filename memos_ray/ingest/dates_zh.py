@@ -45,7 +45,8 @@ _ALTERNATIVES = (
     rf"(?P<mon>(?<![\d一二两三四五六七八九十几个])(?P<mn>{_MONTH_N})月(?:份|初|中旬|下旬|上旬|底|末)?(?![\d一二三四五六七八九十]))",
     r"(?P<sea>(?P<sp>[今去明])(?P<sc>[春夏秋冬]))",
 )
-_PATTERN = re.compile("|".join(_ALTERNATIVES))
+_FIRST = r"(?=[\d一二两三四五六七八九十几数大前去今本明后昨上下这周星礼过最近未接])"  # saves trying them all elsewhere
+_PATTERN = re.compile(f"{_FIRST}(?:{'|'.join(_ALTERNATIVES)})")
 _HINT = re.compile("[天年月周昨今明日晚]|星期|礼拜")
 
 

@@ -179,7 +179,7 @@ def _parts(text: str, start: int, end: int) -> Iterator[_Piece]:
 def _size(text: str, start: int, end: int) -> int:
     """Words, each CJK character being one."""
     part = text[start:end]
-    return len(part.split()) if part.isascii() else sum(1 for _ in _WORDS.finditer(part))
+    return len(part.split()) if part.isascii() else len(_WORDS.findall(part))
 
 
 def _trimmed(text: str, start: int, end: int) -> tuple[int, int]:

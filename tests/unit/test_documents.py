@@ -171,3 +171,14 @@ def test_chunks_are_exact_spans_that_cover_the_text(text: str, markdown: bool) -
         assert len(text[start:end].split()) <= LARGEST_SIZE
         position = end
     assert not text[position:].strip()
+
+
+@given(st.text(st.characters(exclude_categories=()), max_size=120))
+@settings(max_examples=60)
+def test_any_text_is_taken_or_refused_with_a_typed_error(text: str) -> None:
+    try:
+        drafts = parse(text)
+    except Invalid:
+        assert not text.strip() or any("\ud800" <= ch <= "\udfff" for ch in text)
+    else:
+        assert all(text[d.source.span_start : d.source.span_end] == d.text for d in drafts)

@@ -14,14 +14,15 @@ from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 
 from memos_ray.ingest import periods
+from memos_ray.ingest.dates_en_relative import doubtful, relative, weekend_by_tense
 from memos_ray.ingest.dates_en_words import (
-    COUNTS,
-    MONTH_NUMBER,
     ORDINALS,
     PATTERN,
     WEEKDAY_NUMBER,
     WITH_YEAR,
+    count,
     may_hold_date,
+    month_of,
 )
 from memos_ray.ingest.found import Found, Speech
 from memos_ray.ingest.periods import Period
@@ -44,11 +45,10 @@ def find(speech: Speech) -> Iterator[Found]:
             waiting = match
             continue
         try:
-            period = (
-                _near(match, latest or _start_of(match, speech))
-                if name == "near"
-                else (_READERS[name](match, speech, latest))
-            )
+            if name == "near":
+                period: Period | None = _near(match, latest or _start_of(match, speech))
+            else:
+                period = _READERS[name](match, speech, latest)
             start, end = match.span(name)
             if period and waiting is not None and match.start() <= waiting.end() + 1:
                 start, period = waiting.start(), _near(waiting, period)
@@ -65,49 +65,28 @@ def _lower(text: str) -> str:
     return lowered if len(lowered) == len(text) else text.translate(_ASCII_LOWER)
 
 
-def _count(word: str) -> tuple[int, int]:
-    """(fewest, most) that a number word stands for."""
-    folded = word
-    if folded.isdigit():
-        number = int(folded)
-    elif folded.endswith("few") or folded in ("several", "some"):
-        return 2, 5
-    else:
-        number = 2 if "couple" in folded else COUNTS[folded]
-    return number, number
-
-
-def _month(word: str) -> int:
-    return MONTH_NUMBER[word[:3]]
-
-
-def _doubtful(match: re.Match[str], group: str, speech: Speech) -> bool:
-    """Whether the month's name in `group` may be a common word: "may", "march" without a capital."""
-    return speech.text[match.start(group) : match.end(group)] in ("may", "march", "mar")
-
-
 def _dated(groups: str, match: re.Match[str], speech: Speech) -> Period | None:
     month, day, year = (
-        _month(match["m" + groups]),
+        month_of(match["m" + groups]),
         int(match["d" + groups].rstrip("stndrh")),
         match["y" + groups],
     )
     if year is None:
-        if _doubtful(match, "m" + groups, speech):
+        if doubtful(match, "m" + groups, speech):
             return None
         year = periods.nearest_year(speech.day, month, day, speech.tense(*match.span()))
     return periods.day(date(int(year), month, day))
 
 
 def _month_alone(match: re.Match[str], speech: Speech, _: Period | None) -> Period | None:
-    if _doubtful(match, "m4", speech):
+    if doubtful(match, "m4", speech):
         return None
-    number, tense = _month(match["m4"]), speech.tense(*match.span("mon"))
+    number, tense = month_of(match["m4"]), speech.tense(*match.span("mon"))
     return periods.month(periods.nearest_year(speech.day, number, 0, tense), number)
 
 
 def _week_of_month(match: re.Match[str], speech: Speech, _: Period | None) -> Period | None:
-    number = _month(match["om"])
+    number = month_of(match["om"])
     year = match["oy"] or periods.nearest_year(speech.day, number, 0, speech.tense(*match.span()))
     first, after = periods.month(int(year), number)
     index, weekday = ORDINALS[match["ord"]], 5 if match["ow"] == "weekend" else 0
@@ -135,14 +114,14 @@ def _twice(match: re.Match[str], speech: Speech, _: Period | None) -> Period | N
 
 
 def _span(match: re.Match[str], speech: Speech, _: Period | None) -> Period | None:
-    count, unit, day = _count(match["sn"])[1], match["su"], speech.day
+    most, unit, day = count(match["sn"])[1], match["su"], speech.day
     if match["dir"] in ("last", "past"):
-        return periods.days_from(day, unit, -count), day
-    return day, periods.days_from(day, unit, count)
+        return periods.days_from(day, unit, -most), day
+    return day, periods.days_from(day, unit, most)
 
 
 def _ago(match: re.Match[str], speech: Speech, _: Period | None) -> Period | None:
-    fewest, most = _count(match["an"])
+    fewest, most = count(match["an"])
     unit, sign = match["au"], 1 if match["aw"] == "from now" else -1
     if unit in ("minute", "hour"):
         return periods.day((speech.at + sign * timedelta(**{unit + "s": most})).date())
@@ -156,7 +135,7 @@ def _between(day: date, unit: str, one: int, other: int) -> Period:
 
 
 def _in(match: re.Match[str], speech: Speech, _: Period | None) -> Period | None:
-    fewest, most = _count(match["fn"])
+    fewest, most = count(match["fn"])
     unit, tense = match["fu"], speech.tense(*match.span())
     if tense < 0 or (tense == 0 and match["fn"] in ("a", "an", "one")):
         return None  # "finished it in two days", "twice in a day": how long, not when
@@ -181,7 +160,7 @@ def _near(match: re.Match[str], anchor: Period) -> Period:
             else periods.weekday_from(base + timedelta(1), weekday)
         )
         return periods.day(found)
-    fewest, most = (1, 1) if match["nn"] == "the" else _count(match["nn"])
+    fewest, most = (1, 1) if match["nn"] == "the" else count(match["nn"])
     return _between(base, unit, sign * fewest, sign * most)
 
 
@@ -195,70 +174,7 @@ def _weekday(word: str, preposition: str, match: re.Match[str], speech: Speech) 
 
 def _weekend(match: re.Match[str], speech: Speech, _: Period | None) -> Period | None:
     tense = speech.tense(*match.span())
-    return None if tense == 0 else _weekend_by_tense(speech.day, tense)
-
-
-def _weekend_by_tense(day: date, tense: int) -> Period:
-    """The weekend of this week; in the past tense the last one that has begun before `day`."""
-    return periods.shift(day, "weekend", -1 if tense < 0 and day.weekday() < 6 else 0)
-
-
-def _relative(match: re.Match[str], speech: Speech, latest: Period | None) -> Period | None:
-    which, what = " ".join(match["which"].split()), match["what"].split()[0]
-    day = speech.day
-    if which == "following":
-        if latest is None:
-            return None
-        day, which = latest[1] - timedelta(1), "next"
-    side = (
-        0
-        if which in ("this", "this coming")
-        else -1
-        if which in ("last", "previous", "past", "this past")
-        else 1
-    )
-    if what in WEEKDAY_NUMBER:
-        return periods.day(_relative_weekday(day, WEEKDAY_NUMBER[what], which, side))
-    if what == "weekend":
-        if which in ("this", "this past"):
-            return _weekend_by_tense(day, -1 if which == "this past" else _tense_early(match, speech))
-        return periods.shift(day, "weekend", side)
-    if what in ("week", "month", "quarter", "year"):
-        if which in ("past", "this past"):
-            return periods.days_from(
-                day, "month" if what == "quarter" else what, -3 if what == "quarter" else -1
-            ), day
-        return periods.shift(day, what, side)
-    if which == "this" and _doubtful(match, "what", speech):
-        return None
-    return _recurring(day, what, side)
-
-
-def _tense_early(match: re.Match[str], speech: Speech) -> int:
-    """ "This weekend" in the past tense is the last one if said before Friday."""
-    return -1 if speech.day.weekday() < 4 and speech.tense(*match.span()) < 0 else 0
-
-
-def _relative_weekday(day: date, weekday: int, which: str, side: int) -> date:
-    if side < 0:
-        return periods.weekday_before(day, weekday)
-    if which == "next":
-        return periods.weekday_of_week(day, weekday, 1)
-    return periods.weekday_from(day if side == 0 else day + timedelta(1), weekday)
-
-
-def _recurring(day: date, what: str, side: int) -> Period:
-    """A season or month of the year: the last over, the one of this year, the first yet to begin."""
-
-    def of(year: int) -> Period:
-        return periods.season(year, what) if what in periods.SEASONS else periods.month(year, _month(what))
-
-    year = day.year - (what == "winter" and day.month < 3)
-    if side < 0 and of(year)[1] > day:
-        return of(year - 1)
-    if side > 0 and of(year)[0] <= day:
-        return of(year + 1)
-    return of(year)
+    return None if tense == 0 else weekend_by_tense(speech.day, tense)
 
 
 def _year(digits: str) -> Period:
@@ -269,11 +185,11 @@ _READERS: dict[str, Callable[[re.Match[str], Speech, Period | None], Period | No
     "iso": lambda m, s, _: periods.day(date(int(m["iy"]), int(m["im"]), int(m["id"]))),
     "dmy": lambda m, s, _: _dated("1", m, s),
     "mdy": lambda m, s, _: _dated("2", m, s),
-    "my": lambda m, s, _: periods.month(int(m["y3"]), _month(m["m3"])),
+    "my": lambda m, s, _: periods.month(int(m["y3"]), month_of(m["m3"])),
     "of": _week_of_month,
     "word": _word,
     "twice": _twice,
-    "rel": _relative,
+    "rel": relative,
     "span": _span,
     "ago": _ago,
     "inn": _in,

@@ -58,7 +58,8 @@ _ALTERNATIVES = (
     rf"(?P<what>week(?:end)?|month|quarter|year|{_SEASON}|{_MONTHS[0]}"
     rf"|(?:{_WEEKDAYS}|{_SHORT_WEEKDAYS}){_PART}))(?!\w)",
     rf"(?P<span>(?:the )?(?P<dir>last|past|next|coming) (?P<sn>{_N}) (?P<su>{_UNIT})s?)\b",
-    rf"(?P<ago>(?P<an>{_N}) (?P<au>minute|hour|{_UNIT})s? (?P<aw>ago|back\b(?! (?:to|in|and))|from now))\b",
+    rf"(?P<ago>(?P<an>{_N}) (?P<au>minute|hour|{_UNIT})s?(?: and a half)? "
+    r"(?P<aw>ago|back\b(?! (?:to|in|and))|from now))\b",
     rf"(?P<inn>in (?P<fn>{_N}) (?P<fu>{_UNIT})s?(?:['’]s?)?(?: time)?)\b",
     rf"(?P<near>(?P<nn>the|{_N}) (?P<nu>{_UNIT}|{_WEEKDAYS})s? (?P<nw>before|after|prior to|following))\b",
     rf"(?P<pre>on|since|until|by) (?P<wd>(?P<w1>{_WEEKDAYS}){_PART})\b(?!{_PART}s)",
@@ -86,3 +87,19 @@ def may_hold_date(lowered: str) -> bool:
 
 
 WITH_YEAR = ("iy", "y1", "y2", "y3", "oy", "y4", "y5", "y6")  # groups that make a date absolute
+
+
+def count(word: str) -> tuple[int, int]:
+    """(fewest, most) that a number word stands for."""
+    if word.isdigit():
+        number = int(word)
+    elif word.endswith("few") or word in ("several", "some"):
+        return 2, 5
+    else:
+        number = 2 if "couple" in word else COUNTS[word]
+    return number, number
+
+
+def month_of(word: str) -> int:
+    """1 to 12 for a month's name or its abbreviation."""
+    return MONTH_NUMBER[word[:3]]

@@ -39,6 +39,7 @@ def days(text: str, said_at: datetime = WEDNESDAY) -> list[tuple[str, str, str]]
         ("two weeks ago", "2023-07-03", "2023-07-10"),
         ("a couple of months ago", "2023-05-01", "2023-06-01"),
         ("a few years back", "2018-01-01", "2022-01-01"),
+        ("a year and a half ago", "2022-01-01", "2023-01-01"),
         ("20 hours ago", "2023-07-18", "2023-07-19"),
         ("the past two weeks", "2023-07-05", "2023-07-19"),
         ("next 3 days", "2023-07-19", "2023-07-22"),

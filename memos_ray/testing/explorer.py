@@ -29,6 +29,23 @@ from memos_ray.testing.memory_store import Slots
 ACTIVATE, WRITE, WRITE2, COMPACT, CLEAN, READ = "activate", "write", "write2", "compact", "clean", "read"
 
 
+@dataclass(frozen=True, slots=True)
+class World:
+    """What the owners live in. `probing`: how Lance's commits look up the latest version in a local folder.
+
+    They probe upwards from the version that they were built on (or a hint that may be older): once versions
+    were cleaned up, a commit of a stalled owner needs no bad luck to fill a freed slot. Reads and look-ups of the
+    latest version list the folder.
+    """
+
+    rules: f.Rules = f.ALL_RULES
+    probing: bool = True
+
+    def next_version(self, slots: Slots, base: int) -> int:
+        """The version that a commit built on `base` will try to put."""
+        return slots.first_free(base) if self.probing else slots.latest() + 1
+
+
 class Row(NamedTuple):
     """A row of the abstract log. `seq` is the `start` of an open; `after` is 0 for anything else."""
 
@@ -88,7 +105,7 @@ class _Wrong(Exception):
 
 
 def explore(
-    scripts: Sequence[Sequence[str]], rules: f.Rules = f.ALL_RULES, *, max_states: int = 5_000_000
+    scripts: Sequence[Sequence[str]], world: World = World(), *, max_states: int = 5_000_000
 ) -> Explored:
     """Explores all interleavings, depth first, up to the first violation.
 
@@ -103,7 +120,7 @@ def explore(
             if not _can_step(host, scripts[owner]):
                 continue
             try:
-                after, did = step(state, owner, scripts[owner], rules)
+                after, did = step(state, owner, scripts[owner], world)
             except _Wrong as wrong:
                 return Explored(
                     len(came_from), Violation(str(wrong), (*_path(came_from, state), (owner, "…")))
@@ -117,7 +134,7 @@ def explore(
 
 
 def replay(
-    scripts: Sequence[Sequence[str]], turns: Sequence[tuple[int, int]], rules: f.Rules = f.ALL_RULES
+    scripts: Sequence[Sequence[str]], turns: Sequence[tuple[int, int]], world: World = World()
 ) -> Violation | None:
     """Runs one schedule, given as (owner, steps that it takes). One that is lost or done skips its turns."""
     state = initial(len(scripts))
@@ -126,7 +143,7 @@ def replay(
         if not _can_step(state.hosts[owner], scripts[owner]):
             continue
         try:
-            state, did = step(state, owner, scripts[owner], rules)
+            state, did = step(state, owner, scripts[owner], world)
         except _Wrong as wrong:
             return Violation(str(wrong), (*done, (owner, "…")))
         done.append((owner, did))
@@ -145,17 +162,17 @@ def _can_step(host: Host, script: Sequence[str]) -> bool:
     return host.todo is not None or host.at < len(script)
 
 
-def step(state: State, owner: int, script: Sequence[str], rules: f.Rules) -> tuple[State, str]:
+def step(state: State, owner: int, script: Sequence[str], world: World) -> tuple[State, str]:
     """One access to storage by one owner."""
     host = state.hosts[owner]
     if host.todo is None:
-        host, did = _begin(host, script[host.at], rules)
+        host, did = _begin(host, script[host.at], world.rules)
         if did == CLEAN:
             cleaned = state._replace(slots=state.slots.clean(host.fence.version))
             return _with(cleaned, owner, host), "cleans up"
         if host.todo is None:  # a read without the confirmation that storage would be asked for
             return _answer_read(_with(state, owner, host), host), "answers a read"
-    return _access(state, owner, host, rules)
+    return _access(state, owner, host, world)
 
 
 def _begin(host: Host, command: str, rules: f.Rules) -> tuple[Host, str]:
@@ -173,12 +190,14 @@ def _begin(host: Host, command: str, rules: f.Rules) -> tuple[Host, str]:
     return host._replace(fence=fence, todo=None if isinstance(effect, f.Done) else effect), command
 
 
-def _access(state: State, owner: int, host: Host, rules: f.Rules) -> tuple[State, str]:
+def _access(state: State, owner: int, host: Host, world: World) -> tuple[State, str]:
+    rules = world.rules
     todo = host.todo
     slots = state.slots
     if isinstance(todo, f.Commit):
         if host.put is None:
-            looked_up = (slots.latest() + 1, _content(slots.content(), host, todo, owner))
+            version = world.next_version(slots, todo.base)
+            looked_up = (version, _content(slots.content(), host, todo, owner))
             return _with(state, owner, host._replace(put=looked_up)), f"looks up, to commit {todo.item.name}"
         version, content = host.put
         after = slots.put(version, content)

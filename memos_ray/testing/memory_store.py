@@ -4,9 +4,9 @@
 explorer drives it directly, one look-up or put at a time; `MemoryStore` makes a `LogStore` of it, for tests
 without a disk and as the storage-less baseline of benchmarks.
 
-What is taken from Lance, as measured on it: a commit looks up the latest version, rebases itself on that
-whatever version it was built on, and puts the next one if nobody else has; clean-up frees the slots of old
-versions, so that a stalled commit can fill one; a compaction takes two versions.
+What is taken from Lance, as measured on it: a commit looks for the latest version from the one that it was built
+on upwards, rebases itself on what it finds, and puts the next one if nobody else has; clean-up frees the slots of
+old versions, so that a stalled commit can fill one; a compaction takes two versions.
 """
 
 from __future__ import annotations
@@ -34,6 +34,14 @@ class Slots(NamedTuple):
     def content(self) -> Any:
         """What the latest version holds."""
         return self.kept[-1][1]
+
+    def first_free(self, base: int) -> int:
+        """The first version above `base` that is not there."""
+        taken = {v for v, _ in self.kept}
+        version = base + 1
+        while version in taken:
+            version += 1
+        return version
 
     def put(self, version: int, content: Any) -> Slots | None:
         """With `content` at `version`; None if that is taken. A cleaned slot below the latest is free."""

@@ -20,6 +20,7 @@ from lance.optimize import Compaction
 
 from memos_ray.config import Durability
 from memos_ray.cube import durable
+from memos_ray.cube.creating import create_or_open
 from memos_ray.cube.log_store import Hook
 from memos_ray.cube.rows import SCHEMA, SCHEMA_VERSION, SCHEMA_VERSION_KEY
 from memos_ray.cube.storage_errors import is_storage_failure, read_error, storage_failures
@@ -89,15 +90,10 @@ class LanceStore:
 
     def _create(self) -> lance.LanceDataset:
         with storage_failures(self._path, "create the journal"):
-            try:
-                made = lance.write_dataset(SCHEMA.empty_table(), self._path, storage_options=self._options)
-            except OSError as error:
-                if isinstance(error, CommitConflictError) or "already exists" in str(error):
-                    return self._dataset()  # another process was quicker
-                raise
-            if self._power:
-                self._synced.created(made)
-            return made
+            dataset, made = create_or_open(self._path, SCHEMA.empty_table(), self._options)
+            if made and self._power:
+                self._synced.created(dataset)
+            return dataset
 
     def _check_schema(self) -> None:
         while (found := _schema_version(self._handle(), self._path)) != SCHEMA_VERSION:

@@ -21,6 +21,7 @@ import pyarrow as pa
 from lance.commit import CommitConflictError
 
 from memos_ray.clock import SystemClock
+from memos_ray.cube.creating import create_or_open
 from memos_ray.cube.paths import REGISTRY_SHARDS, registry_path, registry_shard
 from memos_ray.cube.storage_errors import is_storage_failure, read_error, storage_failures
 from memos_ray.errors import Conflict, NotFound, Unavailable
@@ -234,12 +235,7 @@ class _Shard:
         head = {**dict.fromkeys(_SCHEMA.names, ""), "created_at": None, "revision": 0}
         rows = pa.Table.from_pylist([head], schema=_SCHEMA)
         with storage_failures(self._path, "create the registry"):
-            try:
-                return lance.write_dataset(rows, self._path, storage_options=self._options)
-            except OSError as error:
-                if _is_conflict(error) or "already exists" in str(error):
-                    return lance.dataset(self._path, storage_options=self._options)
-                raise
+            return create_or_open(self._path, rows, self._options)[0]
 
 
 def _is_conflict(error: OSError) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
+import warnings
 from dataclasses import dataclass
 from typing import Any
 
@@ -101,10 +102,17 @@ def _ensure_ray(settings: Settings) -> bool:
         "log_to_driver": False,
         "logging_level": logging.ERROR,
     }
-    address = settings.address or os.environ.get("RAY_ADDRESS") or local_head.address() or "local"
+    own_head = local_head.address()
+    address = settings.address or os.environ.get("RAY_ADDRESS") or own_head or "local"
     if address == "local":
         ray.init(address="local", include_dashboard=False, **common)
         return True
+    if address == own_head:  # Ray takes up the token by itself only where it finds the cluster by itself
+        from ray._private.authentication.authentication_token_setup import (
+            maybe_enable_token_auth_if_token_available,
+        )
+
+        maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     try:
         ray.init(address=address, **common)
     except (ConnectionError, RuntimeError, ValueError) as error:
@@ -121,6 +129,8 @@ def prepare_environment() -> None:
     Token authentication is Ray's own default for clusters that this starts, and for joining one where a token
     is; RAY_AUTH_MODE overrides it. Ray announces it with a warning on every start, which is kept quiet.
     """
+    # Ray starts its processes by fork and exec: nothing of Lance runs in between.
+    warnings.filterwarnings("ignore", message="lance is not fork-safe")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)

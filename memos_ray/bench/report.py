@@ -17,7 +17,9 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-_PACKAGES = ("memos-ray", "ray", "pylance", "pyarrow", "numpy", "scipy", "torch", "sentence-transformers")
+from memos_ray import __version__
+
+_PACKAGES = ("ray", "pylance", "pyarrow", "numpy", "scipy", "torch", "sentence-transformers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +58,12 @@ class Report:
         self.figures.append(Figure(name, float(value), unit, note, aim))
 
     def check(self, name: str, holds: bool, detail: str = "") -> None:
-        """Adds a statement about correctness."""
-        self.checks.append(Check(name, bool(holds), detail))
+        """Adds a statement about correctness. One made before under this name is replaced unless it failed."""
+        same = next((c for c in self.checks if c.name == name), None)
+        if same is not None and same.holds:
+            self.checks.remove(same)
+        if same is None or same.holds:
+            self.checks.append(Check(name, bool(holds), detail))
 
     @property
     def passed(self) -> bool:
@@ -135,7 +141,7 @@ def machine() -> dict[str, Any]:
 
 def versions() -> dict[str, str]:
     """Versions of the packages that a timing depends on."""
-    found = {}
+    found = {"memos-ray": __version__}
     for name in _PACKAGES:
         try:
             found[name] = metadata.version(name)

@@ -89,7 +89,9 @@ class Journal:
         self._upkeep: asyncio.Task[None] | None = None
         self._commits = 0  # since the last compaction
         self._cleaned_at: float | None = None
-        self._confirmed_at = clock.monotonic()
+        self._began = 0  # looks at storage, numbered
+        self._confirmed = 0  # the last one that found this to be the owner…
+        self._confirmed_at = clock.monotonic()  # …and when it began
         assert owner.found is not None
         self._recorded_at: datetime = owner.found.last_recorded_at
 
@@ -174,18 +176,23 @@ class Journal:
 
         With `latest` it always looks. Raises `Moved` if it is not the owner.
         """
-        asked = self._clock.monotonic()
-        oldest = asked if latest else asked - self._config.read_confirm_s
-        if self.lost is None and self._confirmed_at < oldest:
+        began = self._began
+        too_old = self._clock.monotonic() - self._config.read_confirm_s
+
+        def known() -> bool:
+            if self.lost is not None:
+                return True
+            return self._confirmed > began if latest else self._confirmed_at >= too_old
+
+        if not known():
             # a task of its own: if this caller goes away, the look-up still ends before the next commit
-            await asyncio.shield(asyncio.create_task(self._confirm_since(oldest)))
+            await asyncio.shield(asyncio.create_task(self._confirm_unless(known)))
         if self.lost is not None:
             raise _again(self.lost)
 
-    async def _confirm_since(self, oldest: float) -> None:
+    async def _confirm_unless(self, known: Callable[[], bool]) -> None:
         async with self._storage:
-            # whoever held the lock may have confirmed it in the meantime, or found it lost
-            if self.lost is None and self._confirmed_at < oldest:
+            if not known():  # whoever had the lock before may have found out already
                 with contextlib.suppress(MemosError):  # `lost` says so
                     await self._guarded(self._owner.confirm)
 
@@ -297,14 +304,15 @@ class Journal:
 
     async def _guarded(self, call: Callable[[], None]) -> None:
         """A call of the owner's that confirms ownership, or loses it."""
-        started = self._clock.monotonic()
+        self._began += 1
+        began, at = self._began, self._clock.monotonic()
         try:
             await _in_thread(call)
         except BaseException:
             if self._owner.lost:
                 self._lose(self._owner.moved())
             raise
-        self._confirmed_at = started
+        self._confirmed, self._confirmed_at = began, at
 
     def _lose(self, moved: Moved) -> None:
         self.lost = moved

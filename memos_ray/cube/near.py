@@ -122,7 +122,11 @@ class NearIndex:
             group = [s for s in self._by_meaning[meaning] if active[s]]
             if len(group) > 1:
                 found = similar([shingles(t) for t in state.texts(group)], threshold)
-                pairs += [(group[i], group[j], x) for i, j, x in found if not wanted.isdisjoint((group[i], group[j]))]
+                pairs += [
+                    (group[i], group[j], x)
+                    for i, j, x in found
+                    if not wanted.isdisjoint((group[i], group[j]))
+                ]
         return self._stars(pairs)
 
     def _stars(self, pairs: list[tuple[int, int, float]]) -> list[Duplicates]:

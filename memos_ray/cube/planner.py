@@ -1,7 +1,8 @@
 """Requests -> rows, decided in queue order against the state and everything planned before.
 
 Responsible for the protocol of a group, exactly-once answers, and dispatch; the decisions themselves are in
-`plan_add`, `plan_edit` and `plan_snapshot`. Knows nothing of commits: rows leave unstamped and come back through `apply`.
+`plan_add`, `plan_edit` and `plan_snapshot`. Knows nothing of commits: rows leave unstamped and come back
+through `apply`.
 """
 
 from __future__ import annotations

@@ -63,7 +63,9 @@ class PlainJournal:
                 planned.append(self.planner.plan(request))
             except MemosError as error:
                 planned.append(error)
-        now, stamped, committed = self.clock.now(), [], []
+        now = self.clock.now()
+        stamped: list[list[JournalRow]] = []
+        committed: list[JournalRow] = []
         for plan in planned:
             own = () if isinstance(plan, MemosError) else plan.rows
             rows = [

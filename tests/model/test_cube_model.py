@@ -12,7 +12,16 @@ from typing import Any, Protocol
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, multiple, precondition, rule
+from hypothesis.stateful import (
+    Bundle,
+    RuleBasedStateMachine,
+    consumes,
+    initialize,
+    invariant,
+    multiple,
+    precondition,
+    rule,
+)
 
 from memos_ray.cube import views
 from memos_ray.cube.requests import (
@@ -119,7 +128,9 @@ class Model:
             same = None
             if kind is not Kind.MESSAGE:
                 key = (text, kind, start, end)
-                same = next((i for i, v in self.newest().items() if v.status == "active" and _key(v) == key), None)
+                same = next(
+                    (i for i, v in self.newest().items() if v.status == "active" and _key(v) == key), None
+                )
             if same is None:
                 same = memory_id("cube", op_id, position)
                 self.memories[same] = [Version(text, kind, start, end, frozenset([source]))]
@@ -220,7 +231,9 @@ class CubeMachine(RuleBasedStateMachine):
         found = self.model.alive(wanted)
         times = {} if day is None else {"valid_from": _time(day)}
         number = None if found is None else self.model.memories[found][-1].number
-        request = UpdateMemory(wanted, text=text, if_version=99 if wrong else number, op_id=self.op(), **times)
+        request = UpdateMemory(
+            wanted, text=text, if_version=99 if wrong else number, op_id=self.op(), **times
+        )
         if found is None:
             self.submit(request, NotFound)
             return multiple()
@@ -248,7 +261,9 @@ class CubeMachine(RuleBasedStateMachine):
     @rule(kind=st.sampled_from([Kind.FACT, Kind.DOCUMENT]))
     def delete_all(self, kind: Kind) -> None:
         answer = self.submit(DeleteAll({"kind": kind.value}, op_id=self.op()))
-        gone = [i for i, v in self.model.newest().items() if v.kind is kind and v.status in ("active", "archived")]
+        gone = [
+            i for i, v in self.model.newest().items() if v.kind is kind and v.status in ("active", "archived")
+        ]
         assert sorted(answer.ids) == sorted(gone)
         for i in gone:
             self.model.push(i, status="deleted", text="")

@@ -13,10 +13,18 @@ from memos_ray.types import Kind, Source
 
 T = datetime(2024, 5, 1, tzinfo=UTC)
 DRAFTS = [
-    MemoryDraft("a", Kind.MESSAGE, T, source=Source(session="s1", speaker="Ann", role="user"), entities=("Porto",)),
-    MemoryDraft("b", Kind.FACT, T + timedelta(days=1), metadata={"topic": "travel", "n": 3, "deep": {"x": 1.5}}),
-    MemoryDraft("c", Kind.FACT, T, valid_to=T + timedelta(days=9), metadata={"topic": "Food", "tags": ["x", "y"]}),
-    MemoryDraft("d", Kind.DOCUMENT, T, source=Source(document="d.md"), metadata={"n": "3", "flag": True, "a.b": 1}),
+    MemoryDraft(
+        "a", Kind.MESSAGE, T, source=Source(session="s1", speaker="Ann", role="user"), entities=("Porto",)
+    ),
+    MemoryDraft(
+        "b", Kind.FACT, T + timedelta(days=1), metadata={"topic": "travel", "n": 3, "deep": {"x": 1.5}}
+    ),
+    MemoryDraft(
+        "c", Kind.FACT, T, valid_to=T + timedelta(days=9), metadata={"topic": "Food", "tags": ["x", "y"]}
+    ),
+    MemoryDraft(
+        "d", Kind.DOCUMENT, T, source=Source(document="d.md"), metadata={"n": "3", "flag": True, "a.b": 1}
+    ),
     MemoryDraft("e", Kind.EVENT, T, metadata={"user_id": "u", "run_id": "r", "n": 1}, expires_at=T),
 ]
 
@@ -118,7 +126,7 @@ def test_filters(journal: PlainJournal, filters: dict[str, Any], expected: str) 
         ({"topic": {"contains": None}}, "string or a number"),
         ({"topic": {"eq": {"a": 1}}}, "by path"),
         ({"valid_from": {"gt": "yesterday"}}, "ISO 8601"),
-        ({"valid_from": {"gt": datetime(2024, 1, 1)}}, "timezone"),  # noqa: DTZ001
+        ({"valid_from": {"gt": datetime(2024, 1, 1)}}, "timezone"),
         ({"valid_from": {"contains": "2024"}}, "is a time"),
         ({1: 2}, "names of fields"),
         ("fact", "a filter is an object"),

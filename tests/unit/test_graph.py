@@ -71,7 +71,9 @@ def cube() -> Cube:
 def test_edges_have_types(cube: Cube) -> None:
     a, b = cube.add(said("a", "Ann"), said("b", "ANN", "Bo"))
     (t,) = cube.add(triple("Ann", "knows", "Bo"))
-    (d,) = cube.add(MemoryDraft("d", Kind.FACT, T, links=(Link("similar", a, 0.5), Link("similar", "unknown"))))
+    (d,) = cube.add(
+        MemoryDraft("d", Kind.FACT, T, links=(Link("similar", a, 0.5), Link("similar", "unknown")))
+    )
     ann, bo = "entity:Ann", "entity:Bo"
     assert arcs(cube.graph) == sorted(
         [
@@ -92,7 +94,9 @@ def test_edges_have_types(cube: Cube) -> None:
 
 def test_the_graph_follows_changes(cube: Cube) -> None:
     a, b, c = cube.add(said("a", "Ann"), said("b", "Bo"), said("c", "Ann", "Bo"))
-    facts = cube.add(*(MemoryDraft(f"f{i}", Kind.FACT, T, entities=("Ann",), links=(Link("x", a),)) for i in range(3)))
+    facts = cube.add(
+        *(MemoryDraft(f"f{i}", Kind.FACT, T, entities=("Ann",), links=(Link("x", a),)) for i in range(3))
+    )
     cube.check()
     cube.submit(CreateSnapshot("s"))
     cube.submit(UpdateMemory(b, text="B", entities=("Cy",)))

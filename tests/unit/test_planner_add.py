@@ -48,9 +48,10 @@ def test_ids_come_from_op_id_and_position(journal: PlainJournal) -> None:
 
 
 def test_equal_messages_are_two_messages(journal: PlainJournal) -> None:
-    assert events(journal.submit(AddMemories([said("ok"), said("ok"), said("ok", "1"), said("ok", "2")]))) == [
-        "ADD"
-    ] * 4
+    assert (
+        events(journal.submit(AddMemories([said("ok"), said("ok"), said("ok", "1"), said("ok", "2")])))
+        == ["ADD"] * 4
+    )
 
 
 def test_a_repeated_delivery_is_recognised(journal: PlainJournal) -> None:
@@ -125,7 +126,9 @@ def test_equal_derived_memories_are_one(journal: PlainJournal) -> None:
 
 def test_another_source_is_kept_in_a_new_version(journal: PlainJournal) -> None:
     (one,) = journal.submit(AddMemories([fact("likes tea", metadata={"a": 1})])).ids
-    merged = journal.submit(AddMemories([fact("likes tea", "e", metadata={"a": 2, "b": 3}, entities=("tea",))]))
+    merged = journal.submit(
+        AddMemories([fact("likes tea", "e", metadata={"a": 2, "b": 3}, entities=("tea",))])
+    )
     assert [(e.memory_id, e.event, e.version) for e in merged.events] == [(one, "MERGE", 2)]
     item = journal.state.get(one)
     assert [s.document for s in item.sources] == ["d", "e"]
@@ -155,7 +158,9 @@ def test_archived_memories_are_not_merged_into(journal: PlainJournal) -> None:
 
 
 def test_derived_from_names_positions_or_origins(journal: PlainJournal) -> None:
-    said_, derived = journal.submit(AddMemories([said("I like tea"), fact("likes tea", derived_from=(0,))])).ids
+    said_, derived = journal.submit(
+        AddMemories([said("I like tea"), fact("likes tea", derived_from=(0,))])
+    ).ids
     assert journal.state.get(derived).links == (Link(LinkType.DERIVED_FROM, said_),)
     (later,) = journal.submit(AddMemories([fact("drinks tea", derived_from=(0,))], origins=[said_])).ids
     assert journal.state.get(later).links == (Link(LinkType.DERIVED_FROM, said_),)
@@ -174,10 +179,14 @@ def test_a_later_triple_closes_the_earlier(journal: PlainJournal) -> None:
 
 
 def test_a_late_triple_takes_its_place_in_the_row(journal: PlainJournal) -> None:
-    rome, bonn = (journal.submit(AddMemories([d])).ids[0] for d in (lives("Rome", T), lives("Bonn", T + 9 * DAY)))
+    rome, bonn = (
+        journal.submit(AddMemories([d])).ids[0] for d in (lives("Rome", T), lives("Bonn", T + 9 * DAY))
+    )
     ulm = journal.submit(AddMemories([lives("Ulm", T + 4 * DAY)])).ids[0]
     early = journal.submit(AddMemories([lives("Oslo", T - DAY)])).ids[0]
-    spans = {i: (journal.state.get(i).valid_to, journal.state.get(i).status) for i in (early, rome, ulm, bonn)}
+    spans = {
+        i: (journal.state.get(i).valid_to, journal.state.get(i).status) for i in (early, rome, ulm, bonn)
+    }
     assert spans == {
         early: (T, Status.SUPERSEDED),
         rome: (T + 4 * DAY, Status.SUPERSEDED),
@@ -257,7 +266,13 @@ def test_a_group_sees_what_was_planned_before(journal: PlainJournal) -> None:
     one = AddMemories([said("a", "1")], op_id="one")
     bad = AddMemories([fact("x" * 10), fact("")])
     answers = journal.submit_group(
-        [one, one, AddMemories([said("a", "1"), said("b", "2")]), bad, AddMemories([fact("y", derived_from=())])]
+        [
+            one,
+            one,
+            AddMemories([said("a", "1"), said("b", "2")]),
+            bad,
+            AddMemories([fact("y", derived_from=())]),
+        ]
     )
     assert answers[0] == answers[1]
     assert events(answers[2]) == ["NONE", "ADD"]

@@ -55,7 +55,12 @@ def test_an_update_keeps_what_it_does_not_name(cube: Cube) -> None:
     (one,) = cube.add(fact("a", valid_to=T + DAY, expires_at=T + DAY, entities=("E",)))
     cube.submit(UpdateMemory(one, kind=Kind.EVENT, links=(Link("similar", "x"),)))
     item = cube.state.get(one)
-    assert (item.kind, item.valid_to, item.expires_at, item.entities) == (Kind.EVENT, T + DAY, T + DAY, ("E",))
+    assert (item.kind, item.valid_to, item.expires_at, item.entities) == (
+        Kind.EVENT,
+        T + DAY,
+        T + DAY,
+        ("E",),
+    )
     cube.submit(UpdateMemory(one, valid_to=None, expires_at=None))
     assert (cube.state.get(one).valid_to, cube.state.get(one).expires_at) == (None, None)
     same = cube.submit(UpdateMemory(one, text="a", links=(Link("similar", "x"),)))
@@ -139,7 +144,9 @@ def test_archive_and_restore(cube: Cube) -> None:
 
 def test_a_superseded_memory_comes_back_from_the_archive_as_such(cube: Cube) -> None:
     key = ("Ann", "lives_in")
-    old, *_ = cube.add(fact("in Rome", supersedes_key=key), fact("in Bonn", supersedes_key=key, valid_from=T + DAY))
+    old, *_ = cube.add(
+        fact("in Rome", supersedes_key=key), fact("in Bonn", supersedes_key=key, valid_from=T + DAY)
+    )
     cube.submit(ArchiveMemory(old))
     cube.submit(UpdateMemory(old, metadata={"x": 1}))
     cube.submit(RestoreMemory(old))
@@ -151,7 +158,10 @@ def test_merge_keeps_both_sources_and_resolves(cube: Cube) -> None:
     drafts.append(fact("likes tea!", source=Source(document="b"), metadata={"x": 2, "z": 2}))
     a, b = cube.add(*drafts)
     result = cube.submit(MergeMemories(a, (b,), {a: 1, b: 1}))
-    assert [(e.memory_id, e.event, e.text) for e in result.events] == [(a, "UPDATE", "likes tea"), (b, "MERGE", "")]
+    assert [(e.memory_id, e.event, e.text) for e in result.events] == [
+        (a, "UPDATE", "likes tea"),
+        (b, "MERGE", ""),
+    ]
     cube.crash()
     item = cube.state.get(b)
     assert item.id == a

@@ -27,11 +27,15 @@ circle["self"] = circle
         ({"text": "ab\ud83dc"}, "text", r"U\+D83D\) at position 2"),
         ({"text": "ä" * 51}, "text", "102 bytes.*document"),
         ({"kind": "thought"}, "kind", "kinds are: message, fact"),
-        ({"valid_from": datetime(2024, 1, 1)}, "valid_from", "timezone"),  # noqa: DTZ001
+        ({"valid_from": datetime(2024, 1, 1)}, "valid_from", "timezone"),
         ({"valid_from": "2024-01-01"}, "valid_from", "must be a datetime"),
-        ({"valid_from": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=8)))}, "valid_from", "years 1 to 9999"),
+        (
+            {"valid_from": datetime(1, 1, 1, tzinfo=timezone(timedelta(hours=8)))},
+            "valid_from",
+            "years 1 to 9999",
+        ),
         ({"valid_to": T}, "valid_to", "not after"),
-        ({"expires_at": datetime(2024, 1, 1)}, "expires_at", "timezone"),  # noqa: DTZ001
+        ({"expires_at": datetime(2024, 1, 1)}, "expires_at", "timezone"),
         ({"metadata": {"a": {"b": math.nan}}}, "metadata", r"metadata\.a\.b is nan"),
         ({"metadata": {"a": [1, T]}}, "metadata", r"metadata\.a\[1\] is a datetime.*isoformat"),
         ({"metadata": {1: 2}}, "metadata", "key 1"),
@@ -45,14 +49,16 @@ circle["self"] = circle
         ({"entities": ("a", "b", "c", "d")}, "entities", "at most 3"),
         ({"links": (Link("x", "y", math.inf),)}, "links", "weight"),
         ({"links": (Link("", "y"),)}, "links[0].type", "non-empty"),
-        ({"times": (TimeMention("May", datetime(2024, 5, 1), T),)}, "times[0].start", "timezone"),  # noqa: DTZ001
+        ({"times": (TimeMention("May", datetime(2024, 5, 1), T),)}, "times[0].start", "timezone"),
         ({"source": Source(session="\ud800")}, "source.session", "surrogate"),
         ({"source": Source(span_start=-1)}, "source", "characters"),
         ({"derived_from": (0,)}, "derived_from", "position 0"),
         ({"supersedes_key": ("a", "")}, "relation", "non-empty"),
     ],
 )
-def test_bad_drafts_are_refused_and_nothing_is_lost(changes: dict[str, object], argument: str, says: str) -> None:
+def test_bad_drafts_are_refused_and_nothing_is_lost(
+    changes: dict[str, object], argument: str, says: str
+) -> None:
     journal = PlainJournal(limits=LIMITS)
     draft = replace(GOOD, **changes)  # type: ignore[arg-type]
     with pytest.raises(Invalid, match=f"(?s){says}") as caught:
@@ -91,7 +97,10 @@ def test_the_normal_form_is_what_storage_gives_back() -> None:
     journal.crash()
     after = journal.state.get(one)
     assert before == after
-    assert (after.valid_from, after.metadata) == (datetime(2024, 1, 1, 5, tzinfo=UTC), {"t": [1, 2], "kind": "fact"})
+    assert (after.valid_from, after.metadata) == (
+        datetime(2024, 1, 1, 5, tzinfo=UTC),
+        {"t": [1, 2], "kind": "fact"},
+    )
     assert (after.source, after.entities) == (Source(turn="7"), ("a",))
 
 

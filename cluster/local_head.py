@@ -19,6 +19,7 @@ from memos_ray.errors import Unavailable
 
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
+_heads: list[subprocess.Popen[bytes]] = []  # kept: Python warns of a dropped one whose process goes on running
 
 
 def _folder() -> Path:
@@ -78,6 +79,7 @@ def start() -> str:
             )
         time.sleep(0.1)
     _state_file().write_text(json.dumps({"address": where, "pid": head.pid}))
+    _heads.append(head)
     return where
 
 
@@ -96,6 +98,9 @@ def stop() -> bool:
         if time.monotonic() > deadline:
             os.killpg(state["pid"], signal.SIGKILL)
         time.sleep(0.1)
+    for head in _heads:
+        if head.pid == state["pid"]:
+            head.wait()
     return True
 
 

@@ -59,8 +59,8 @@ def repair(settings: Settings, cube_id: str) -> Finding:
     health = examine(path)
     if health.sound:
         return Finding("ok", f"cube {cube_id}", "sound: there is nothing to repair")
-    if health.readable is None:
-        raise Corrupt(f"no version of {path} can be read: restore this folder from a backup", path=path)
+    if health.readable is None or not health.rows:
+        raise Corrupt(f"no version of {path} that holds anything can be read: restore a backup of it", path=path)
     incarnation = new_op_id()
     write_incarnation(settings, cube_id, incarnation, read_version(path, health.readable))
     Registry(settings.data).compare_and_set(cube_id, record.revision, incarnation=incarnation)

@@ -1,0 +1,106 @@
+"""`memos-ray doctor` on sound and damaged cubes, without a running system."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+
+import lance
+import pytest
+from typer.testing import CliRunner
+
+from cluster.cli.app import app
+from memos_ray.config import Settings
+from memos_ray.cube.opening import journal_store, write_incarnation
+from memos_ray.cube.paths import journal_path
+from memos_ray.cube.registry import Registry
+from memos_ray.cube.rows import JournalRow, Op, rows_to_table
+from memos_ray.ids import new_op_id
+
+runner = CliRunner()
+
+
+def row(seq):
+    now = datetime.now(UTC)
+    return JournalRow(
+        Op.ADD, f"op-{seq}", "", "", memory_id=f"m-{seq}", text="t", epoch=0, seq=seq, recorded_at=now
+    )
+
+
+@pytest.fixture
+def root(tmp_path, monkeypatch):
+    """A data root with one cube of two commits, and a temporary folder in which no system is known to run."""
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    monkeypatch.delenv("MEMOS_RAY_ADDRESS", raising=False)
+    settings = Settings(data=str(tmp_path / "data"))
+    incarnation = new_op_id()
+    write_incarnation(settings, "c", incarnation, rows_to_table([row(1), row(2)]))
+    store = journal_store(settings, "c", incarnation)
+    store.open()
+    store.append(store.latest(), rows_to_table([row(3)]))
+    Registry(settings.data).create_if_absent("c", incarnation=incarnation, embedder="hash")
+    return settings
+
+
+def journal(settings):
+    record = Registry(settings.data).lookup("c")
+    return Path(journal_path(settings.data, "c", record.incarnation))
+
+
+def doctor(settings, *arguments):
+    result = runner.invoke(app, ["doctor", "--data", settings.data, "--json", *arguments])
+    return result.exit_code, json.loads(result.stdout)
+
+
+def test_a_sound_cube(root):
+    code, answer = doctor(root)
+    assert code == 0
+    assert [(f["state"], f["what"]) for f in answer["findings"]] == [
+        ("ok", "installation"),
+        ("ok", "data"),
+        ("ok", "cube c"),
+    ]
+    assert doctor(root, "--repair", "--cube", "c")[1]["findings"][0]["state"] == "ok"
+
+
+def test_a_damaged_cube_is_found_and_goes_on_from_its_newest_readable_version(root):
+    path = journal(root)
+    newest = lance.dataset(str(path)).get_fragments()[-1].data_files()[0].path
+    (path / "data" / Path(newest).name).write_bytes(b"")
+
+    code, answer = doctor(root)
+    assert code == 7
+    bad = next(f for f in answer["findings"] if f["what"] == "cube c")
+    assert bad["state"] == "bad"
+    assert "1 rows of newer versions cannot be read" in bad["text"]
+
+    code, answer = doctor(root, "--repair", "--cube", "c")
+    assert code == 0
+    assert answer["findings"][0]["state"] == "repaired"
+    assert str(path) in answer["findings"][0]["text"]
+    assert journal(root) != path
+    assert path.exists()
+    assert lance.dataset(str(journal(root))).to_table()["memory_id"].to_pylist() == ["m-1", "m-2"]
+    assert doctor(root)[0] == 0
+
+
+def test_what_only_the_empty_beginning_is_left_of_cannot_be_repaired(root):
+    for file in (journal(root) / "data").iterdir():
+        file.unlink()
+    assert doctor(root)[0] == 7
+    code, answer = doctor(root, "--repair", "--cube", "c")
+    assert code == 7
+    assert "backup" in answer["error"]["message"]
+
+
+def test_repair_is_refused_while_a_system_may_be_using_the_cube(root, monkeypatch):
+    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
+    code, answer = doctor(root, "--repair", "--cube", "c")
+    assert code == 5
+    assert "memos-ray down" in answer["error"]["message"]
+
+
+def test_a_cube_that_is_not_there(root):
+    assert doctor(root, "--cube", "other")[0] == 3

@@ -14,6 +14,8 @@ from memos_ray.cube.rows import JournalRow, Op
 from memos_ray.cube.state import CubeState, resolve
 from memos_ray.types import Kind, Source, Status
 
+_HINTS = ("_same_text", "_deliveries", "_sessions", "_holders")
+
 
 class Draft:
     """Rows planned so far, and look-ups that see them. `below` is the layer under this one."""
@@ -47,9 +49,14 @@ class Draft:
 
     def absorb(self, request: Draft) -> None:
         """Takes over what a request's layer, on top of this one, planned."""
-        for row in request.rows:
-            self.emit(row)
+        self.snapshots.update((name, len(self.rows) + at) for name, at in request.snapshots.items())
+        self.rows += request.rows
+        self.touched.update(request.touched)
         self.operations.update(request.operations)
+        for name in _HINTS:
+            own: Hints = getattr(self, name)
+            for key, ids in getattr(request, name).items():
+                own.setdefault(key, []).extend(ids)
 
     def newest(self, memory_id: str) -> JournalRow | None:
         """The newest row of a memory, planned or committed."""

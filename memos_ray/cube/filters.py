@@ -14,192 +14,25 @@ they name no timezone). Values of different types are different, and no order ho
 from __future__ import annotations
 
 import difflib
-import operator
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from datetime import UTC, date, datetime
-from typing import Any, Protocol
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from memos_ray.cube.columns import FOREVER, to_us
-from memos_ray.cube.fields import METADATA, SOURCE_FIELDS, Cell, cell_of
+from memos_ray.cube.columns import to_us
+from memos_ray.cube.fields import METADATA, SOURCE_FIELDS
+from memos_ray.cube.filter_tree import ORDER, Every, Filter, Node, Not, Some, TimeTest, ValueTest
 from memos_ray.cube.keys import SCOPE_FIELDS
-from memos_ray.cube.rowstore import KINDS, STATUSES
-from memos_ray.cube.state import CubeState
+from memos_ray.cube.rowstore import STATUSES
 from memos_ray.cube.validate import check_kind, check_time
 from memos_ray.errors import Invalid
-from memos_ray.types import MemoryItem, Status
+from memos_ray.types import Status
 
-Mask = NDArray[np.bool_]
 OPERATORS = ("eq", "ne", "in", "nin", "gt", "gte", "lt", "lte", "contains", "icontains", "exists")
 TIME_FIELDS = ("valid_from", "valid_to", "recorded_at", "created_at", "expires_at")
 FIELDS = ("kind", "status", "entities", *SOURCE_FIELDS, *TIME_FIELDS, *SCOPE_FIELDS)
-_ORDER: dict[str, Callable[[Any, Any], Any]] = {
-    "gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le,
-}  # fmt: skip
 _NEGATED = {"ne": "eq", "nin": "in"}
 _MAX_DEPTH = 16
 _MAX_VALUES = 10_000
-
-
-class Node(Protocol):
-    """A part of a filter."""
-
-    def mask(self, state: CubeState) -> Mask:
-        """Which slots fit."""
-        ...
-
-    def matches(self, item: MemoryItem) -> bool:
-        """Whether a memory fits."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Every:
-    """All parts hold; none is no condition at all."""
-
-    parts: tuple[Node, ...]
-
-    def mask(self, state: CubeState) -> Mask:
-        """See `Node`."""
-        out = np.ones(state.n_slots, np.bool_)
-        for part in self.parts:
-            out &= part.mask(state)
-        return out
-
-    def matches(self, item: MemoryItem) -> bool:
-        """See `Node`."""
-        return all(p.matches(item) for p in self.parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Some:
-    """At least one part holds."""
-
-    parts: tuple[Node, ...]
-
-    def mask(self, state: CubeState) -> Mask:
-        """See `Node`."""
-        out = np.zeros(state.n_slots, np.bool_)
-        for part in self.parts:
-            out |= part.mask(state)
-        return out
-
-    def matches(self, item: MemoryItem) -> bool:
-        """See `Node`."""
-        return any(p.matches(item) for p in self.parts)
-
-
-@dataclass(frozen=True, slots=True)
-class Not:
-    """The part does not hold."""
-
-    part: Node
-
-    def mask(self, state: CubeState) -> Mask:
-        """See `Node`."""
-        return ~self.part.mask(state)
-
-    def matches(self, item: MemoryItem) -> bool:
-        """See `Node`."""
-        return not self.part.matches(item)
-
-
-@dataclass(frozen=True, slots=True)
-class TimeTest:
-    """A comparison of a time with microseconds since 1970 (None: the memory has no such time)."""
-
-    field: str
-    op: str
-    operand: int | None
-
-    def mask(self, state: CubeState) -> Mask:
-        """See `Node`."""
-        return self._test(state.times(self.field))
-
-    def matches(self, item: MemoryItem) -> bool:
-        """See `Node`."""
-        return bool(self._test(np.array([to_us(getattr(item, self.field))]))[0])
-
-    def _test(self, values: NDArray[np.int64]) -> Mask:
-        there: Mask = values != FOREVER
-        if self.operand is None:
-            return there if self.op == "exists" else ~there
-        if self.op == "eq":
-            out: Mask = values == self.operand
-        else:
-            out = _ORDER[self.op](values, self.operand)
-        return out & there
-
-
-@dataclass(frozen=True, slots=True)
-class ValueTest:
-    """A question about the values of a field; see the module for what each operator means."""
-
-    field: str
-    op: str
-    operand: Any
-
-    def mask(self, state: CubeState) -> Mask:
-        """See `Node`."""
-        if self.field == "kind":
-            kinds: Mask = self._table([k.value for k in KINDS])[state.slot_kind.view]
-            return kinds
-        if self.field == "status":
-            statuses: Mask = self._table([s.value for s in STATUSES])[state.slot_status.view]
-            return statuses
-        column = state.fields.column(self.field)
-        table = np.fromiter((self.test(c) for c in column.cells), np.bool_, len(column.cells))
-        out: Mask = table[column.codes.view] if len(table) else np.zeros(state.n_slots, np.bool_)
-        return out
-
-    def matches(self, item: MemoryItem) -> bool:
-        """See `Node`."""
-        if self.field in ("kind", "status"):
-            return self.test((False, (getattr(item, self.field).value,)))
-        return self.test(cell_of(self.field, item.entities, item.sources, item.metadata))
-
-    def _table(self, values: list[str]) -> Mask:
-        return np.array([self.test((False, (v,))) for v in values])
-
-    def test(self, cell: Cell) -> bool:
-        """Whether one of the cell's values fits."""
-        is_list, values = cell
-        operand = self.operand
-        if self.op == "exists":
-            return bool(values) is bool(operand)
-        if self.op == "in":
-            return any(_equal(v, x) for v in values for x in operand)
-        if self.op == "eq":
-            if isinstance(operand, tuple):
-                return is_list and len(values) == len(operand) and all(map(_equal, values, operand))
-            return any(_equal(v, operand) for v in values) if operand is not None else not values
-        if self.op == "contains":
-            return any(_equal(v, operand) if is_list else isinstance(v, str) and operand in v for v in values)
-        if self.op == "icontains":
-            return any(isinstance(v, str) and operand in v.casefold() for v in values)
-        return any(_comparable(v, operand) and bool(_ORDER[self.op](v, operand)) for v in values)
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """A parsed filter."""
-
-    root: Node
-
-    def mask(self, state: CubeState) -> Mask:
-        """Which slots fit: (n_slots,) bool."""
-        return self.root.mask(state)
-
-    def slots(self, state: CubeState, within: Mask) -> NDArray[np.int64]:
-        """The slots of a view that fit, ascending."""
-        return np.flatnonzero(self.root.mask(state) & within)
-
-    def matches(self, item: MemoryItem) -> bool:
-        """Whether one memory fits."""
-        return self.root.matches(item)
 
 
 def parse_filter(filters: Mapping[str, Any] | None) -> Filter:
@@ -283,7 +116,7 @@ def _test(field: str, op: object, operand: Any) -> Node:
         raise Invalid(f"{op} takes a string or a number, not {operand!r}", argument="filters")
     if op == "icontains" or (op == "contains" and field in SOURCE_FIELDS):
         operand = str(operand)
-    if op in _ORDER and not isinstance(operand, (str, int, float)):
+    if op in ORDER and not isinstance(operand, (str, int, float)):
         raise Invalid(f"{op} takes a number or a string, not {operand!r}", argument="filters")
     if isinstance(operand, Mapping):
         raise Invalid(f"{field} is compared with an object; compare its parts by path", argument="filters")
@@ -331,15 +164,3 @@ def _time(field: str, value: Any) -> datetime:
     if isinstance(value, date) and not isinstance(value, datetime):
         return datetime(value.year, value.month, value.day, tzinfo=UTC)
     return check_time(value, field)
-
-
-def _equal(a: Any, b: Any) -> bool:
-    if isinstance(a, bool) or isinstance(b, bool):
-        return a is b
-    return bool(a == b)
-
-
-def _comparable(a: Any, b: Any) -> bool:
-    if isinstance(a, bool) or isinstance(b, bool):
-        return False
-    return isinstance(a, str) == isinstance(b, str) and isinstance(a, (str, int, float))

@@ -27,7 +27,7 @@ def normal(text: str) -> str:
 
 def scope_of(metadata: Mapping[str, Any]) -> Key:
     """The ids that say whom a memory concerns; all None for most."""
-    if not metadata:
+    if not metadata or _SCOPE.isdisjoint(metadata):
         return _NO_SCOPE
     return tuple(_hashable(metadata.get(f)) for f in SCOPE_FIELDS)
 
@@ -36,6 +36,7 @@ def _hashable(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, int, float)) else repr(value)
 
 
+_SCOPE = frozenset(SCOPE_FIELDS)
 _NO_SCOPE: Key = (None,) * len(SCOPE_FIELDS)
 
 

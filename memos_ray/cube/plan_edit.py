@@ -7,9 +7,12 @@ first row is planned, and a request is planned as a whole or not at all.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
 from typing import Any
 
-from memos_ray.cube.filters import Filter, parse_filter
+from memos_ray.cube.filter_tree import Filter
+from memos_ray.cube.filters import parse_filter
 from memos_ray.cube.keys import SCOPE_FIELDS, scope_of
 from memos_ray.cube.plan_add import delivered_payload, last_expiry
 from memos_ray.cube.requests import (
@@ -117,13 +120,13 @@ def checked_filters(request: DeleteAll) -> Filter:
     return parse_filter(request.filters)
 
 
-def delete_all(wanted: Filter, state: CubeState, scribe: Scribe) -> None:
-    """Deletes what matches now, planned changes of the group included."""
+def delete_all(wanted: Filter, state: CubeState, scribe: Scribe, now: datetime) -> None:
+    """Deletes what matches, planned changes of the group included; for a filter, those were recorded `now`."""
     touched = scribe.draft.all_touched()
     slots = wanted.slots(state, state.newest_slots())
     ids = [state.ids[m] for m in state.slot_memory.view[slots].tolist()]
     rows = [scribe.draft.newest(i) for i in ids if i not in touched]
-    rows += [r for r in touched.values() if r.text and wanted.matches(r.item())]
+    rows += [r for r in touched.values() if r.text and wanted.matches(replace(r, recorded_at=now).item())]
     for row in rows:
         if row is not None:
             scribe.hide(row, Op.DELETE, Status.DELETED)

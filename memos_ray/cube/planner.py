@@ -125,7 +125,7 @@ class CubePlanner:
                 return lambda: plan_edit.delete(request, scribe)
             case DeleteAll():
                 wanted = plan_edit.checked_filters(request)
-                return lambda: plan_edit.delete_all(wanted, self.state, scribe)
+                return lambda: plan_edit.delete_all(wanted, self.state, scribe, self._clock.now())
             case ArchiveMemory():
                 return lambda: plan_edit.archive(request, scribe)
             case RestoreMemory():

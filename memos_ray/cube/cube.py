@@ -5,10 +5,11 @@ Knows nothing of Ray, nor of where its tables lie (see `opening`). Lives on one 
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any, Literal, ParamSpec, TypeVar
 
 import pyarrow as pa
 
@@ -76,6 +77,12 @@ VERBS = frozenset(
 )
 
 Consistency = Literal["latest"] | None
+Parameters = ParamSpec("Parameters")
+T = TypeVar("T")
+
+# What is larger is parsed in a thread, so that it does not hold up everybody else (10,000 messages take a second).
+_INLINE_MESSAGES = 100
+_INLINE_BYTES = 50_000
 
 
 class MemCube:
@@ -144,7 +151,8 @@ class MemCube:
             "metadata": metadata,
             "expires_at": expires_at,
         }
-        drafts = parse_messages(messages, now=self._clock.now(), **call)
+        large = isinstance(messages, list) and len(messages) > _INLINE_MESSAGES
+        drafts = await _parsed(large, parse_messages, messages, now=self._clock.now(), **call)
         request = AddMemories(
             drafts, op_id=op_id, call_digest=call_digest("add_messages", {"messages": messages, **call})
         )
@@ -178,7 +186,7 @@ class MemCube:
             "metadata": metadata,
             "valid_from": timestamp,
         }
-        drafts = parse_document(text, now=self._clock.now(), **call)
+        drafts = await _parsed(size > _INLINE_BYTES, parse_document, text, now=self._clock.now(), **call)
         digest = call_digest("add_document", {"text": text, **call})
         return await self._write(AddMemories(drafts, op_id=op_id, call_digest=digest))
 
@@ -193,7 +201,8 @@ class MemCube:
     ) -> WriteResult:
         """See `AsyncMemOS.add_triples`."""
         call: dict[str, Any] = {"functional": functional, "metadata": metadata, "valid_from": timestamp}
-        drafts = parse_triples(triples, now=self._clock.now(), **call)
+        large = isinstance(triples, list) and len(triples) > _INLINE_MESSAGES
+        drafts = await _parsed(large, parse_triples, triples, now=self._clock.now(), **call)
         digest = call_digest("add_triples", {"triples": triples, **call})
         return await self._write(AddMemories(drafts, op_id=op_id, call_digest=digest))
 
@@ -394,3 +403,9 @@ class MemCube:
         if len(slots):
             self._upkeep.added()
             self._near.added(slots)
+
+
+async def _parsed(
+    large: bool, parse: Callable[Parameters, T], *args: Parameters.args, **kwargs: Parameters.kwargs
+) -> T:
+    return await asyncio.to_thread(parse, *args, **kwargs) if large else parse(*args, **kwargs)

@@ -2,7 +2,7 @@ import asyncio
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memos_ray.errors import Invalid, Overloaded, Unavailable
@@ -156,7 +156,6 @@ async def test_empty_and_wrong_input():
     st.lists(st.tuples(st.lists(st.integers(0, 50), min_size=1, max_size=9), st.booleans()), max_size=12),
     st.data(),
 )
-@settings(max_examples=60, deadline=None)
 def test_batcher_takes_everything_once_queries_first(jobs, data):
     batcher = Batcher(max_batch=3)
     put, taken = [], []

@@ -3,7 +3,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memos_ray.retrieval import bm25
@@ -43,7 +43,6 @@ corpora = st.lists(st.lists(st.sampled_from(WORDS), max_size=12).map(" ".join), 
 
 
 @given(corpora, st.lists(st.sampled_from(WORDS), min_size=1, max_size=4), st.data())
-@settings(max_examples=60, deadline=None)
 def test_equals_the_textbook_under_any_mask(texts, query, data):
     index = TextIndex()
     order = data.draw(st.permutations(range(len(texts))))

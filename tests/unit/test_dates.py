@@ -1,7 +1,7 @@
 from datetime import UTC, date, datetime, timedelta, timezone
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memos_ray.ingest.dates import MAX_MENTIONS, find_mentions, read_times
@@ -186,7 +186,6 @@ words = st.sampled_from(pieces.split())
 
 
 @given(st.lists(words, max_size=12), st.sampled_from([" ", ""]), moments)
-@settings(max_examples=60)
 def test_whatever_is_found_is_a_span_of_time_named_in_the_text(
     parts: list[str], gap: str, at: datetime
 ) -> None:
@@ -200,13 +199,11 @@ def test_whatever_is_found_is_a_span_of_time_named_in_the_text(
 
 
 @given(st.text(max_size=200), moments)
-@settings(max_examples=60)
 def test_any_text_is_read(text: str, at: datetime) -> None:
     assert read_times(text, at)[1] <= at
 
 
 @given(st.dates(date(1800, 1, 1), date(2099, 12, 31)), moments)
-@settings(max_examples=60)
 def test_written_dates_mean_themselves_whenever_said(day: date, at: datetime) -> None:
     name = f"{day:%B}"
     texts = (day.isoformat(), f"{day.day} {name} {day.year}", f"{name} {day.day}, {day.year}")

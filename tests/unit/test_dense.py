@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memos_ray.errors import Invalid
@@ -13,7 +13,6 @@ def unit(rng: np.random.Generator, n: int, dim: int) -> np.ndarray:
 
 
 @given(st.integers(0, 2**32), st.integers(1, 200), st.sampled_from([0.02, 0.3, 1.0]), st.integers(1, 50))
-@settings(max_examples=60, deadline=None)
 def test_equals_brute_force_under_any_mask(seed, n, share, k):
     rng = np.random.default_rng(seed)
     vectors, query = unit(rng, n, 8), unit(rng, 1, 8)[0]

@@ -2,7 +2,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memos_ray.errors import Invalid
@@ -159,7 +159,6 @@ lines = st.sampled_from(
 
 
 @given(st.lists(lines, max_size=14).map("\n".join) | st.text(max_size=300), st.booleans())
-@settings(max_examples=60)
 def test_chunks_are_exact_spans_that_cover_the_text(text: str, markdown: bool) -> None:
     chunks = list(split_document(text, markdown=markdown))
     position = 0
@@ -174,7 +173,6 @@ def test_chunks_are_exact_spans_that_cover_the_text(text: str, markdown: bool) -
 
 
 @given(st.text(st.characters(exclude_categories=()), max_size=120))
-@settings(max_examples=60)
 def test_any_text_is_taken_or_refused_with_a_typed_error(text: str) -> None:
     try:
         drafts = parse(text)

@@ -1,7 +1,7 @@
 import unicodedata
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memos_ray.ingest.entities import MAX_ENTITIES, find_entities, unique
@@ -59,7 +59,6 @@ mixed = st.lists(st.sampled_from(pieces.split()), max_size=12).map(" ".join)
 
 
 @given(st.text(max_size=200) | mixed)
-@settings(max_examples=60)
 def test_any_text_gives_trimmed_distinct_names(text: str) -> None:
     names = find_entities(text)
     assert len({name.casefold() for name in names}) == len(names) <= MAX_ENTITIES

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memos_ray.errors import Unavailable
@@ -150,7 +150,6 @@ json_values = st.recursive(
 
 
 @given(json_values.map(json.dumps) | st.text(), st.integers(1, 3))
-@settings(max_examples=60)
 def test_any_reply_is_read_or_refused_with_a_value_error(reply: str, count: int) -> None:
     refused = ""
     memories = []

@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memos_ray.retrieval.arrays import best
@@ -12,7 +12,6 @@ rankings = st.dictionaries(
 
 
 @given(rankings, st.floats(1, 100))
-@settings(max_examples=50)
 def test_is_the_formula(ranked, k):
     weights = {"a": 2.0, "b": 0.5}
     slots, scores = fuse({name: np.array(r, np.intp) for name, r in ranked.items()}, weights, k)

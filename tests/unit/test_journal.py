@@ -99,7 +99,7 @@ async def in_commit(store):
     await asyncio.to_thread(store.entered.wait, 20)
 
 
-async def queued(journal, count):
+async def in_queue(journal, count):
     """Lets the tasks that were just made run up to the queue, which takes one turn of the loop."""
     await asyncio.sleep(0)
     assert journal.waiting == count
@@ -120,7 +120,7 @@ async def test_what_queues_during_a_commit_is_one_group():
     first = asyncio.create_task(journal.submit(("add", "0")))
     await in_commit(store)
     rest = [asyncio.create_task(journal.submit(("add", str(i)))) for i in range(1, 9)]
-    await queued(journal, 8)
+    await in_queue(journal, 8)
     store.open_gate.set()
     assert await first == (0, [1])
     assert await asyncio.gather(*rest) == [(i, [i + 1]) for i in range(1, 9)]
@@ -148,7 +148,7 @@ async def test_a_request_that_changes_nothing_waits_for_the_groups_before_it_and
     first = asyncio.create_task(journal.submit(("add", "x")))
     await in_commit(store)
     known = asyncio.create_task(journal.submit(("known",)))
-    await queued(journal, 1)
+    await in_queue(journal, 1)
     assert not known.done()
     version = store.latest()
     store.open_gate.set()
@@ -198,7 +198,7 @@ async def test_a_caller_that_goes_away_never_harms_its_group():
     await in_commit(store)
     queued = asyncio.create_task(journal.submit(("add", "never began")))
     stays = asyncio.create_task(journal.submit(("add", "stays")))
-    await queued(journal, 2)
+    await in_queue(journal, 2)
     running.cancel()
     queued.cancel()
     await asyncio.wait([running, queued])
@@ -304,7 +304,7 @@ async def test_a_full_queue_says_when_to_come_back():
     tasks = [asyncio.create_task(journal.submit(("add", "0")))]
     await in_commit(store)
     tasks += [asyncio.create_task(journal.submit(("add", str(i)))) for i in (1, 2)]
-    await queued(journal, 2)
+    await in_queue(journal, 2)
     with pytest.raises(Overloaded) as caught:
         await journal.submit(("add", "3"))
     assert caught.value.retry_after_s > 0

@@ -1,7 +1,7 @@
 from itertools import pairwise
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memos_ray.text.script import has_cjk, is_cjk, script_of, script_runs
@@ -23,7 +23,6 @@ def test_runs_of_one_script(text: str, runs: list[tuple[str, int, int]]) -> None
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=60)
 def test_runs_are_a_partition_with_changing_scripts(text: str) -> None:
     runs = list(script_runs(text))
     assert "".join(text[a:b] for _, a, b in runs) == text
@@ -53,7 +52,6 @@ def test_sentences(text: str, sentences: list[str]) -> None:
 
 
 @given(st.text(alphabet=st.sampled_from('aA .!?。！？\n"”1我…'), max_size=80))
-@settings(max_examples=60)
 def test_sentences_leave_out_nothing_but_space(text: str) -> None:
     spans = sentence_spans(text)
     assert all(a < b for a, b in spans)

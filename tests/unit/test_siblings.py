@@ -33,7 +33,9 @@ def test_beside_packages_of_the_same_name(tmp_path: Path):
         "import actors as again, cluster\n"
         "print(again is actors, actors.WHOSE, cluster.WHOSE, 'actors.options' in sys.modules)\n"
     )
-    done = subprocess.run([sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, str(script)], capture_output=True, text=True, check=True, timeout=60
+    )
     assert done.stdout.splitlines() == [
         str(tmp_path / "actors"),
         "directory True",

@@ -1,4 +1,4 @@
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from memos_ray.retrieval.tokens import MAX_WORD, Vocabulary, query_terms, tokenize
@@ -64,7 +64,6 @@ def test_long_words_are_cut():
 
 
 @given(st.text(max_size=60))
-@settings(max_examples=100, deadline=None)
 def test_numbering_agrees_with_tokenize(text):
     vocabulary = Vocabulary()
     numbers = [n for n in vocabulary.number(text) if n >= 0]
@@ -76,7 +75,6 @@ def test_numbering_agrees_with_tokenize(text):
 
 
 @given(st.text(max_size=40))
-@settings(max_examples=100, deadline=None)
 def test_query_terms_are_distinct_and_indexed(text):
     terms = query_terms(text)
     assert len(set(terms)) == len(terms)

@@ -17,6 +17,7 @@ import ray
 
 from actors.options import DIRECTORY, DIRECTORY_NAME, EMBEDDER, EMBEDDER_NAME, HOST_PREFIX
 from cluster import local_head
+from memos_ray import _siblings
 from memos_ray.config import Settings
 from memos_ray.errors import Invalid, Unavailable
 
@@ -137,15 +138,15 @@ def prepare_environment() -> None:
 
 
 def _create(settings: Settings) -> None:
-    from actors.directory import DirectoryActor  # only who starts a system needs them
-    from actors.embedder import EmbedderActor
-
+    # Only who starts a system needs them; not by `import`, for somebody else's package may have the name.
+    directory_actor = _siblings.load("actors.directory").DirectoryActor
+    embedder_actor = _siblings.load("actors.embedder").EmbedderActor
     embedder = (
-        ray.remote(EmbedderActor)
+        ray.remote(embedder_actor)
         .options(name=EMBEDDER_NAME, namespace=settings.namespace, get_if_exists=True, **EMBEDDER)
         .remote(settings)
     )
-    ray.remote(DirectoryActor).options(
+    ray.remote(directory_actor).options(
         name=DIRECTORY_NAME, namespace=settings.namespace, get_if_exists=True, **DIRECTORY
     ).remote(settings, embedder)
 

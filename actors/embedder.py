@@ -57,7 +57,10 @@ class EmbedderActor:
             raise
 
     async def _load(self) -> BatchingEmbedder:
-        inner = await asyncio.to_thread(make_embedder, self._settings)
+        # Ray sets OMP_NUM_THREADS=1 for actors that ask for no CPU, so torch's own default would be one thread.
+        threads = self._settings.embed_threads or os.cpu_count() or 1
+        settings = self._settings.model_copy(update={"embed_threads": threads})
+        inner = await asyncio.to_thread(make_embedder, settings)
         embedder = BatchingEmbedder(inner, max_batch=self._settings.embed_batch)
         await embedder.embed(["warm up"])
         return embedder

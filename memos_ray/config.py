@@ -35,7 +35,7 @@ class Settings(BaseSettings):
     embedder_api_key: str | None = Field(None, description="Bearer token for 'openai:' embedders.")
     embed_batch: int = Field(64, ge=1, le=4096, description="Texts in one batch of the embedder.")
     embed_threads: int = Field(
-        0, ge=0, description="Threads of torch in the embedder; 0: torch's own default."
+        0, ge=0, description="Threads of torch in the embedder; 0: one for each core."
     )
 
     llm_model: str | None = Field(

@@ -1,0 +1,1 @@
+"""Ray Serve applications. None yet: agents use the Python client."""

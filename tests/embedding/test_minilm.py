@@ -1,4 +1,4 @@
-"""The packaged model itself. Loading torch takes seconds, so these tests are marked slow."""
+"""The packaged model itself. Loading torch takes seconds, so this is not among the unit tests."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,6 @@ from memos_ray.models.factory import make_embedder
 from memos_ray.models.sentence_transformer import SentenceTransformerEmbedder
 from memos_ray.protocols import Embedder
 
-pytestmark = pytest.mark.slow
 
 
 @pytest.fixture(scope="module")

@@ -95,3 +95,13 @@ def numbered(column: pa.Array) -> tuple[NDArray[np.int64], list[str]]:
     """A string column without nulls -> (a number per row, the distinct values), by first appearance."""
     encoded = column.dictionary_encode()
     return encoded.indices.to_numpy(zero_copy_only=False).astype(np.int64), values_of(encoded.dictionary)
+
+
+def ragged(
+    owners: NDArray[Any], rows: NDArray[Any], offsets: NDArray[np.int64]
+) -> tuple[NDArray[Any], NDArray[np.int64]]:
+    """(owner of each element, its position) for the elements `offsets[r]:offsets[r + 1]` of every row."""
+    counts = offsets[rows + 1] - offsets[rows]
+    before = np.cumsum(counts) - counts
+    positions = np.arange(int(counts.sum())) + np.repeat(offsets[rows] - before, counts)
+    return np.repeat(owners, counts), positions

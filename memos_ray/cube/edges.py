@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from memos_ray.cube.columns import Growable, values_of
+from memos_ray.cube.columns import Growable, ragged, values_of
 from memos_ray.cube.keys import KEY_FIELD
 from memos_ray.cube.rows import JournalRow
 from memos_ray.cube.state import KIND_CODE, STATUS_CODE, CubeState
@@ -267,13 +267,3 @@ class Edges:
             mentions = self._code(LinkType.MENTIONS)
             found += [(m, m, e, mentions, 1.0) for e in dict.fromkeys((a, b)) if e not in named]
         return tuple(np.array(c) for c in zip(*found, strict=True)) if found else (np.zeros(0),) * 5
-
-
-def ragged(
-    owners: NDArray[Any], rows: NDArray[Any], offsets: NDArray[np.int64]
-) -> tuple[NDArray[Any], NDArray[np.int64]]:
-    """(owner of each element, its position) for the elements `offsets[r]:offsets[r + 1]` of every row."""
-    counts = offsets[rows + 1] - offsets[rows]
-    before = np.cumsum(counts) - counts
-    positions = np.arange(int(counts.sum())) + np.repeat(offsets[rows] - before, counts)
-    return np.repeat(owners, counts), positions

@@ -7,7 +7,7 @@ is first asked for and grow with the state. Times, kinds and states are plain nu
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -26,6 +26,7 @@ METADATA = "metadata."
 Values = tuple[Any, ...]  # what a memory has in a field: none, one, or several values
 Cell = tuple[bool, Values]  # (the field is a list, its values)
 _NOTHING: Cell = (False, ())
+_QUESTIONS = 64  # remembered per field
 
 
 def cell_of(
@@ -59,6 +60,7 @@ class CodedColumn:
         self.codes = Growable(np.zeros(0, np.int32))
         self.cells: list[Cell] = []
         self._number: dict[Any, int] = {}
+        self._answers: dict[Hashable, list[bool]] = {}
 
     def number(self, cell: Cell) -> int:
         """The number of a cell, a new one if it was not seen before."""
@@ -72,6 +74,16 @@ class CodedColumn:
             found = self._number[key] = len(self.cells)
             self.cells.append(cell)
         return found
+
+    def answers(self, question: Hashable, ask: Callable[[Cell], bool]) -> NDArray[np.bool_]:
+        """What `ask` says of each cell, by number. The same question is only asked for cells that are new."""
+        known = self._answers.get(question)
+        if known is None:
+            if len(self._answers) >= _QUESTIONS:
+                self._answers.clear()
+            known = self._answers[question] = []
+        known += [ask(cell) for cell in self.cells[len(known) :]]
+        return np.array(known, np.bool_)
 
 
 class FieldColumns:

@@ -135,7 +135,7 @@ class ValueTest:
             statuses: Mask = self._table([s.value for s in STATUSES])[state.slot_status.view]
             return statuses
         column = state.fields.column(self.field)
-        table = np.fromiter((self.test(c) for c in column.cells), np.bool_, len(column.cells))
+        table = column.answers((self.op, repr(self.operand)), self.test)
         out: Mask = table[column.codes.view] if len(table) else np.zeros(state.n_slots, np.bool_)
         return out
 

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
-from memos_ray.cube.edges import Edges, ragged
+from memos_ray.cube.columns import ragged
+from memos_ray.cube.edges import Edges
 from memos_ray.types import LinkType
 
 DAMPING = 0.5  # HippoRAG's choice: relevance fades within a few steps

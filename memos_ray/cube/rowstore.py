@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from memos_ray.cube.columns import FOREVER, codes, ints, one_chunk, times_us, values_of
+from memos_ray.cube.columns import FOREVER, codes, ints, one_chunk, ragged, times_us, values_of
 from memos_ray.cube.rows import SCHEMA, JournalRow, Op, rows_to_table
 from memos_ray.types import Kind, Link, Source, Status, TimeMention
 
@@ -26,6 +26,7 @@ STATUSES = tuple(Status)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIMES = ("valid_from", "valid_to", "recorded_at", "created_at", "expires_at")
 _NUMBERS = ("epoch", "seq", "version")
+_STRUCTS: dict[str, Callable[..., Any]] = {"links": Link, "times": TimeMention, "sources": Source}
 _STRINGS = ("op_id", "principal", "digest", "memory_id", "text", "metadata", "payload")
 
 
@@ -73,10 +74,7 @@ class RowStore:
         picked["op"] = [OPS[x] for x in self.op[at].tolist()]
         picked["kind"] = [KINDS[x] for x in self.kind[at].tolist()]
         picked["status"] = [STATUSES[x] for x in self.status[at].tolist()]
-        picked["entities"] = [tuple(x) for x in self._lists("entities", at)]
-        picked["links"] = self._structs("links", Link, at)
-        picked["sources"] = self._structs("sources", Source, at)
-        picked["times"] = self._structs("times", TimeMention, at)
+        picked.update((n, self._lists(n, at)) for n in ("entities", *_STRUCTS))
         for name in ("metadata", "payload"):
             picked[name] = [json.loads(x) if x else {} for x in picked[name]]
         names = tuple(picked)
@@ -85,33 +83,25 @@ class RowStore:
             for values in zip(*picked.values(), strict=True)
         ]
 
-    def _lists(self, name: str, at: NDArray[np.int64], field: str | None = None) -> list[list[Any]]:
+    def _lists(self, name: str, at: NDArray[np.int64]) -> list[tuple[Any, ...]]:
+        """A column of lists, for rows of the table: of strings, or of what the structs in it stand for."""
         offsets, flat = self.spans(name)
-        starts, stops = offsets[at], offsets[at + 1]
-        wanted = np.concatenate(
-            [np.arange(a, b) for a, b in zip(starts.tolist(), stops.tolist(), strict=True)]
-        )
-        column = (flat if field is None else flat.field(field)).take(pa.array(wanted, pa.int64()))
-        values: list[Any]
-        if pa.types.is_string(column.type):
-            values = values_of(column)
-        elif pa.types.is_timestamp(column.type):
-            values = [from_us(t) for t in times_us(column).tolist()]
-        else:
-            values = column.to_pylist()
-        ends = np.cumsum(stops - starts).tolist()
-        return [values[a:b] for a, b in zip([0, *ends], ends, strict=False)]
-
-    def _structs(self, name: str, make: Callable[..., Any], at: NDArray[np.int64]) -> list[tuple[Any, ...]]:
-        offsets, _ = self.spans(name)
-        if not (offsets[at + 1] > offsets[at]).any():
+        owner, positions = ragged(np.arange(len(at)), at, offsets)
+        if not len(positions):
             return [()] * len(at)
-        fields = self._filled(name)
-        columns = [self._lists(name, at, f) for f in fields]
-        return [
-            tuple(make(**dict(zip(fields, one, strict=True))) for one in zip(*lists, strict=True))
-            for lists in zip(*columns, strict=True)
-        ]
+        picked = pa.array(positions)
+        make = _STRUCTS.get(name)
+        elements: Iterable[Any]
+        if make is None:
+            elements = values_of(flat.take(picked))
+        else:
+            names = self._filled(name)
+            columns = [_python_values(flat.field(n).take(picked)) for n in names]
+            elements = [make(**dict(zip(names, one, strict=True))) for one in zip(*columns, strict=True)]
+        lists: list[list[Any]] = [[] for _ in range(len(at))]
+        for i, element in zip(owner.tolist(), elements, strict=True):
+            lists[i].append(element)
+        return [tuple(x) for x in lists]
 
     def _filled(self, name: str) -> tuple[str, ...]:
         """The fields of a struct column that hold anything at all; the others keep their default."""
@@ -190,3 +180,12 @@ class RowStore:
         column = self.columns["payload"]
         rows = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
         return [(int(r), json.loads(x)) for r, x in zip(rows, self.take("payload", rows), strict=True)]
+
+
+def _python_values(column: pa.Array) -> list[Any]:
+    if pa.types.is_string(column.type):
+        return values_of(column)
+    if pa.types.is_timestamp(column.type):
+        return [from_us(t) for t in times_us(column).tolist()]
+    values: list[Any] = column.to_pylist()
+    return values

@@ -84,10 +84,11 @@ class Journal:
         self._wake = asyncio.Event()
         self._storage = asyncio.Lock()  # one commit, look-up or committed compaction at a time
         self._closing = False
-        self._planner: Planner | None = None
         self._committer: asyncio.Task[None] | None = None
         self._upkeep: asyncio.Task[None] | None = None
-        self._commits = 0  # since the last compaction
+        # Commits since the last compaction. Those of earlier owners count too, and so do the claims and opens of
+        # activations: each is a fragment to be read at the next activation.
+        self._commits = owner.store.pieces()
         self._cleaned_at: float | None = None
         self._began = 0  # looks at storage, numbered
         self._confirmed = 0  # the last one that found this to be the owner…
@@ -138,12 +139,12 @@ class Journal:
 
     def release_live(self) -> None:
         """Lets go of the rows read at activation, once they are folded."""
-        self.live = self.live.slice(0, 0)
+        self.live = self.live.schema.empty_table()
 
     def start(self, planner: Planner) -> None:
         """Begins to take requests out of the queue."""
-        self._planner = planner
         self._committer = asyncio.create_task(self._run(planner), name="memos-journal")
+        self._keep_up()
 
     async def submit(self, request: object) -> object:
         """Queue, group commit, apply, answer.

@@ -63,15 +63,23 @@ class LanceStore:
 
     def open(self) -> None:
         """See `LogStore.open`. Safe against other processes that create or upgrade the same table."""
+        self._at = self._found() or self._create()
+        self._check_schema()
+
+    def _found(self) -> lance.LanceDataset | None:
         try:
-            self._at = self._dataset()
+            try:
+                return self._dataset()
+            except ValueError as error:
+                if "was not found" not in str(error):
+                    raise
+                if not self._has_rows():
+                    return None
+                return self._dataset()  # if another process has just made it, it is there now
         except BaseException as error:
             if not is_storage_failure(error):
                 raise
-            if not self._is_absent(error):
-                raise read_error(error, self._path) from error
-            self._at = self._create()
-        self._check_schema()
+            raise read_error(error, self._path) from error
 
     def _dataset(self, version: int | None = None) -> lance.LanceDataset:
         found = lance.dataset(self._path, version=version, storage_options=self._options)
@@ -81,12 +89,10 @@ class LanceStore:
             raise OSError("its manifest is empty")
         return found
 
-    def _is_absent(self, error: BaseException) -> bool:
-        """Nothing at all is there, as opposed to a dataset whose manifests are gone."""
-        if "was not found" not in str(error):
-            return False
-        with storage_failures(self._path, "list the journal's folder"):
-            return not LanceFileSession(self._path, storage_options=self._options).list()
+    def _has_rows(self) -> bool:
+        """Whether there are data files: then a dataset without manifests is damaged, and not one to be made."""
+        files = LanceFileSession(self._path, storage_options=self._options).list()
+        return any(name.startswith("data/") for name in files)
 
     def _create(self) -> lance.LanceDataset:
         with storage_failures(self._path, "create the journal"):
@@ -207,6 +213,10 @@ class LanceStore:
         if self._hook is not None:
             self._hook("put")
         yield
+
+    def pieces(self) -> int:
+        """See `LogStore.pieces`: its fragments."""
+        return len(self._handle().get_fragments())
 
     def prepare_rewrite(self, version: int) -> Any:
         """See `LogStore.prepare_rewrite`."""

@@ -56,6 +56,10 @@ class LogStore(Protocol):
         """Commits the removal of the rows of each (epoch, from seq on), claims and opens excepted."""
         ...
 
+    def pieces(self) -> int:
+        """How many parts the version read or committed last consists of; more than a few are slow to read."""
+        ...
+
     def prepare_rewrite(self, version: int) -> Any:
         """Compacts `version` into larger files that no version refers to yet; None if there is no need."""
         ...

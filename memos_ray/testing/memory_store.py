@@ -104,6 +104,10 @@ class MemoryStore:
 
         return self._commit(without)
 
+    def pieces(self) -> int:
+        """See `LogStore.pieces`."""
+        return len(self._shared.slots.content())
+
     def prepare_rewrite(self, version: int) -> Any:
         """See `LogStore.prepare_rewrite`. Joins the tables that the version had."""
         tables = self._shared.slots.content()

@@ -11,6 +11,7 @@ from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
 from memos_ray.cube.journal import Journal, JournalConfig
 from memos_ray.cube.lance_store import LanceStore
+from memos_ray.cube.owner import Owner
 from memos_ray.cube.planned import Planned
 from memos_ray.cube.rows import JournalRow, Op
 from memos_ray.errors import Conflict, Invalid, Moved, Overloaded, Unavailable
@@ -378,6 +379,19 @@ async def test_upkeep_compacts_beside_the_writes(tmp_path):
     again, _ = await activate(LanceStore(store.path), owner="b")
     assert again.live["text"].to_pylist() == [str(i) for i in range(45)] == planner.texts
     await again.close()
+
+
+async def test_what_earlier_owners_left_is_compacted_too(tmp_path):
+    """A cube that is taken over again and again, by hosts that die young, stays quick to read."""
+    path = str(tmp_path / "memories.lance")
+    for i in range(6):
+        store = LanceStore(path)
+        store.open()
+        Owner(store, SystemClock(), str(i)).activate()
+    journal, _ = await activate(LanceStore(path), compact_every=8)
+    assert journal._owner.store.pieces() == 14
+    await journal.close()
+    assert journal._owner.store.pieces() == 1
 
 
 async def test_two_journals_that_activate_at_once_leave_one_or_none():

@@ -9,8 +9,8 @@ from typing import Any
 
 import ray
 
-from actors.embedder import RemoteEmbedder
 from actors.options import HOST
+from actors.remote_embedder import RemoteEmbedder
 from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
 from memos_ray.cube.cube import VERBS, MemCube

@@ -34,9 +34,7 @@ class Settings(BaseSettings):
     embedder_url: str = Field("https://api.openai.com/v1", description="Base URL for 'openai:' embedders.")
     embedder_api_key: str | None = Field(None, description="Bearer token for 'openai:' embedders.")
     embed_batch: int = Field(64, ge=1, le=4096, description="Texts in one batch of the embedder.")
-    embed_threads: int = Field(
-        0, ge=0, description="Threads of torch in the embedder; 0: one for each core."
-    )
+    embed_threads: int = Field(0, ge=0, description="Threads of torch in the embedder; 0: one for each core.")
 
     llm_model: str | None = Field(
         None, description="Model for LLM extraction (infer=True). None: rules only."

@@ -179,7 +179,7 @@ class AsyncCube:
         if_version: int | None = None,
         op_id: str | None = None,
     ) -> WriteResult:
-        """A new version: see `AsyncMemOS.update`. `KEEP` leaves a field alone, None takes `valid_to`, `expires_at` off."""
+        """A new version: see `AsyncMemOS.update`. `KEEP` leaves a field alone; None takes a time off."""
         return await self._write(
             "update",
             op_id,

@@ -45,16 +45,20 @@ def measure(report: Report, *, data: str, quick: bool, deadline: Deadline, step:
             ("embedding", bench.embedding),
         ]
         for name, part in parts:
-            if deadline.expired():
-                report.notes.append(f"left out by --max-seconds: {name}")
-            else:
+            try:
                 part()
+            except _OutOfTimeError:
+                report.notes.append(f"cut short by --max-seconds: {name}")
     finally:
         ray.shutdown()
 
 
+class _OutOfTimeError(Exception):
+    """The deadline has passed."""
+
+
 class _Bench:
-    """One run, in parts."""
+    """One run, in parts. Each raises `_OutOfTimeError` where it waits beyond the deadline."""
 
     def __init__(self, report: Report, system: System, quick: bool, deadline: Deadline, step: Step) -> None:
         self._report = report
@@ -67,20 +71,20 @@ class _Bench:
         """Search at `n` memories, brute force beside it, and the activation of that cube."""
         self._step(f"{n:,} memories: filling", 0, 4)
         host, cube_id, incarnation = self._host(stored=True)
-        seconds = ray.get(host.fill.remote(n, n))
+        seconds = self._get(host.fill.remote(n, n))
         self._report.figure(
             f"fill {n:,}", n / seconds, "memories/s", note="sessions of 20 turns, until all are found"
         )
         self._step(f"{n:,} memories: searching", 1, 4)
-        ray.get(host.time_searches.remote(20, 1))  # warms caches
-        taken = ray.get(host.time_searches.remote(100 if self._quick else 300, 2))
+        self._get(host.time_searches.remote(20, 1))  # warms caches
+        taken = self._get(host.time_searches.remote(100 if self._quick else 300, 2))
         note = "inside the actor, query vector given, k=10"
         self._report.figure(
             f"search {n:,} p50", 1000 * quantile(taken, 0.5), "ms", note=note, aim=_SEARCH_AIMS[n]
         )
         self._report.figure(f"search {n:,} p95", 1000 * quantile(taken, 0.95), "ms")
         self._step(f"{n:,} memories: brute force", 2, 4)
-        wrong = ray.get(host.verify.remote(5, 3, text=n <= 10_000))
+        wrong = self._get(host.verify.remote(5, 3, text=n <= 10_000))
         arms = "dense and BM25" if n <= 10_000 else "dense"
         self._report.check(f"search {n:,} equals brute force ({arms})", not wrong, "; ".join(wrong[:3]))
         if n in _ACTIVATION_AIMS:
@@ -89,20 +93,22 @@ class _Bench:
         ray.kill(host)
 
     def _activation(self, host: Any, cube_id: str, incarnation: str, n: int) -> None:
-        ray.get(host.detach.remote())
+        self._get(host.detach.remote())
         ray.kill(host)
         taken, found = [], []
         for _ in range(3 if self._quick else 7):
             fresh, _, _ = self._host(stored=True, attach=False)
             with timed() as attached:
-                ray.get(fresh.attach.remote(cube_id, incarnation)).unwrap()
+                self._get(fresh.attach.remote(cube_id, incarnation)).unwrap()
             with timed() as first:
-                hits = ray.get(fresh.call.remote(cube_id, "search", {"query": "anything at all", "top_k": 1}))
-            held = ray.get(fresh.call.remote(cube_id, "stats", {})).unwrap()["memories"]
+                hits = self._get(
+                    fresh.call.remote(cube_id, "search", {"query": "anything at all", "top_k": 1})
+                )
+            held = self._get(fresh.call.remote(cube_id, "stats", {})).unwrap()["memories"]
             hits.unwrap()
             taken.append(1000 * attached.seconds)
             found.append(1000 * (attached.seconds + first.seconds))
-            ray.get(fresh.detach.remote())
+            self._get(fresh.detach.remote())
             ray.kill(fresh)
             self._report.check(f"activation {n:,} holds every memory", held == n, f"{held:,}")
         note = "attach on a blank, started host, as the driver sees it; the median of fresh hosts"
@@ -183,12 +189,14 @@ class _Bench:
         async def embed(part: Any) -> Any:
             return (await embedder.embed.remote(list(part))).unwrap()
 
-        ray.get(embedder.info.remote()).unwrap()
+        self._get(embedder.info.remote()).unwrap()
         embedding.bare_loop(model, texts[:batch], batch)
         asyncio.run(embedding.shared(embed, texts[:batch], batch))
         bare, ours, apart = [], [], 0.0
         for i in range(1 if self._quick else 3):
             self._step("embedding: in turns", i, 3)
+            if i and self._deadline.expired():
+                raise _OutOfTimeError
             seconds, expected = embedding.bare_loop(model, texts, batch)
             bare.append(len(texts) / seconds)
             seconds, vectors = asyncio.run(embedding.shared(embed, texts, batch))
@@ -201,13 +209,22 @@ class _Bench:
         self._report.figure("embedding, ratio", ratio, "%", note=ratio_note, aim="at least 90 %")
         self._report.check("vectors equal the bare model's", apart < 1e-3, f"largest difference {apart:.1e}")
 
+    def _get(self, reference: Any) -> Any:
+        left = self._deadline.left()
+        if left <= 0:
+            raise _OutOfTimeError
+        try:
+            return ray.get(reference, timeout=left)
+        except ray.exceptions.GetTimeoutError as error:
+            raise _OutOfTimeError from error
+
     def _host(self, *, stored: bool, attach: bool = True) -> tuple[Any, str, str]:
         """A host that is up, holding a cube of its own if `attach`."""
         name, cube_id, incarnation = f"bench-{new_op_id()}", f"bench-{new_op_id()}", new_op_id()
         settings = self._system.settings
         Registry(settings.data).create_if_absent(cube_id, incarnation=incarnation, embedder=settings.embedder)
         host = create_bench_host(name, settings, stored=stored)
-        ray.get(host.describe.remote())
+        self._get(host.describe.remote())
         if attach:
-            ray.get(host.attach.remote(cube_id, incarnation)).unwrap()
+            self._get(host.attach.remote(cube_id, incarnation)).unwrap()
         return host, cube_id, incarnation

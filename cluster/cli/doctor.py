@@ -60,7 +60,9 @@ def repair(settings: Settings, cube_id: str) -> Finding:
     if health.sound:
         return Finding("ok", f"cube {cube_id}", "sound: there is nothing to repair")
     if health.readable is None or not health.rows:
-        raise Corrupt(f"no version of {path} that holds anything can be read: restore a backup of it", path=path)
+        raise Corrupt(
+            f"no version of {path} that holds anything can be read: restore a backup of it", path=path
+        )
     incarnation = new_op_id()
     write_incarnation(settings, cube_id, incarnation, read_version(path, health.readable))
     Registry(settings.data).compare_and_set(cube_id, record.revision, incarnation=incarnation)

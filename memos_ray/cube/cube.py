@@ -42,8 +42,10 @@ from memos_ray.cube.state import CubeState
 from memos_ray.cube.upkeep import VectorUpkeep
 from memos_ray.cube.validate import Limits
 from memos_ray.errors import Invalid, Moved, NotFound
+from memos_ray.ingest.dates import find_mentions
 from memos_ray.ingest.deriving import derive, derived_op_id
 from memos_ray.ingest.documents import parse_document
+from memos_ray.ingest.entities import find_entities, unique
 from memos_ray.ingest.messages import parse_messages
 from memos_ray.ingest.triples import parse_triples
 from memos_ray.process import rss_bytes
@@ -218,19 +220,27 @@ class MemCube:
         expires_at: MaybeTime = KEEP,
         if_version: int | None = None,
     ) -> WriteResult:
-        """See `AsyncMemOS.update`."""
-        return await self._write(
-            UpdateMemory(
-                memory_id,
-                text=text,
-                metadata=metadata,
-                valid_from=valid_from,
-                valid_to=valid_to,
-                expires_at=expires_at,
-                if_version=if_version,
-                op_id=op_id,
-            )
-        )
+        """See `AsyncMemOS.update`. A new text is read for entities and dates like any other."""
+        call: dict[str, Any] = {
+            "text": text,
+            "metadata": metadata,
+            "valid_from": valid_from,
+            "valid_to": valid_to,
+            "expires_at": expires_at,
+            "if_version": if_version,
+        }
+        found: dict[str, Any] = {}
+        known = self._state.find(memory_id) if isinstance(memory_id, str) else None
+        if isinstance(text, str) and known is not None:
+            said_at = valid_from if isinstance(valid_from, datetime) else known.valid_from
+            speaker = known.source.speaker
+            names = find_entities(text, (speaker,) if speaker else ())
+            found = {
+                "entities": unique((speaker, *names)) if speaker else names,
+                "times": find_mentions(text, said_at),
+            }
+        digest = call_digest("update", {"memory_id": memory_id, **call})
+        return await self._write(UpdateMemory(memory_id, op_id=op_id, call_digest=digest, **call, **found))
 
     async def delete(self, memory_id: str, *, op_id: str) -> WriteResult:
         """See `AsyncMemOS.delete`."""

@@ -89,7 +89,9 @@ class JournalRow:
 _TIME = pa.timestamp("us", tz="UTC")
 _LINK = pa.struct([("type", pa.string()), ("target", pa.string()), ("weight", pa.float32())])
 _MENTION = pa.struct([("text", pa.string()), ("start", _TIME), ("end", _TIME)])
-_SOURCE = pa.struct([(f.name, pa.int64() if f.name.startswith("span") else pa.string()) for f in fields(Source)])
+_SOURCE = pa.struct(
+    [(f.name, pa.int64() if f.name.startswith("span") else pa.string()) for f in fields(Source)]
+)
 
 SCHEMA = pa.schema(
     [
@@ -127,7 +129,9 @@ def _json(value: Mapping[str, Any]) -> str | None:
 def rows_to_table(rows: Sequence[JournalRow]) -> pa.Table:
     """Rows -> an Arrow table with `SCHEMA`. Raises `UnicodeEncodeError` for lone surrogates (callers check)."""
     columns: dict[str, list[Any]] = {name: [getattr(r, name) for r in rows] for name in SCHEMA.names}
-    columns["links"] = [[{"type": x.type, "target": x.target, "weight": x.weight} for x in r.links] for r in rows]
+    columns["links"] = [
+        [{"type": x.type, "target": x.target, "weight": x.weight} for x in r.links] for r in rows
+    ]
     columns["times"] = [[{"text": x.text, "start": x.start, "end": x.end} for x in r.times] for r in rows]
     columns["sources"] = [[{n: getattr(x, n) for n in _SOURCE_FIELDS} for x in r.sources] for r in rows]
     columns["metadata"] = [_json(r.metadata) for r in rows]

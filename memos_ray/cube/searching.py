@@ -82,16 +82,19 @@ class CubeSearcher:
 
     def hits(self, ranked: Iterable[Ranked], *, explain: bool) -> list[SearchHit]:
         """Slots -> hits with their memories."""
-        state = self._state
+        state, ranked = self._state, list(ranked)
+        items = state.items(
+            [hit.slot for hit in ranked]
+        )  # together: decoding one at a time costs ten times as much
         return [
             SearchHit(
                 cube_id=state.cube_id,
-                item=state.item(hit.slot),
+                item=item,
                 score=hit.score,
                 explanation=self._explanation(hit) if explain else None,
                 tokens=hit.tokens,
             )
-            for hit in ranked
+            for hit, item in zip(ranked, items, strict=True)
         ]
 
     def _explanation(self, hit: Ranked) -> Explanation:

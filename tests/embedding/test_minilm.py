@@ -10,7 +10,6 @@ from memos_ray.models.sentence_transformer import SentenceTransformerEmbedder
 from memos_ray.protocols import Embedder
 
 
-
 @pytest.fixture(scope="module")
 def minilm():
     model = make_embedder(Settings(embedder="minilm", embed_threads=1))

@@ -35,13 +35,17 @@ class Ledger:
         self.sent = 0
 
 
-async def _write(cube: AsyncCube, ledger: Ledger, stop: asyncio.Event, writer: int, rng: random.Random) -> None:
+async def _write(
+    cube: AsyncCube, ledger: Ledger, stop: asyncio.Event, writer: int, rng: random.Random
+) -> None:
     mine: list[str] = []
     while not stop.is_set():
         ledger.sent += 1
         if mine and rng.random() < 0.3:
             memory_id = rng.choice(mine)
-            result = await cube.update(memory_id, text=f"writer {writer} changed {memory_id} at {ledger.sent}")
+            result = await cube.update(
+                memory_id, text=f"writer {writer} changed {memory_id} at {ledger.sent}"
+            )
             ledger.updated[memory_id] += 1
             assert result.events[0].version == ledger.updated[memory_id] + 1
         else:
@@ -90,7 +94,9 @@ def test_no_acknowledged_memory_is_lost_or_doubled(memory: MemOS, rounds: int):
             assert len({entry.op_id for entry in history}) == len(history)
             first_texts[history[0].item.text] += 1
             assert item.version == ledger.updated[memory_id] + 1
-        assert set(first_texts) == set(ledger.added) | {"the first"}  # every writer was answered: nothing else
+        assert set(first_texts) == set(ledger.added) | {
+            "the first"
+        }  # every writer was answered: nothing else
         assert set(first_texts.values()) == {1}
 
     asyncio.run(main())

@@ -90,14 +90,18 @@ def test_a_cube_that_does_not_exist(memory: MemOS):
 def test_several_cubes_at_once(memory: MemOS):
     memory.add("The team ships on Thursdays.", cube_id="team")
     memory.add("I am on holiday on Thursday.", user_id="cleo")
-    hits = memory.search("What happens on Thursday?", cube_ids=["team", "user:cleo", "user:nobody"])["results"]
+    hits = memory.search("What happens on Thursday?", cube_ids=["team", "user:cleo", "user:nobody"])[
+        "results"
+    ]
     assert {h["cube_id"] for h in hits[:2]} == {"team", "user:cleo"}
     assert [h["score"] for h in hits] == sorted((h["score"] for h in hits), reverse=True)
 
 
 def test_documents_triples_snapshots_and_the_graph(memory: MemOS):
     cube = memory.cube("kb")
-    memory.add_document("# Bread\n\nBake at 240 degrees.\n\n# Soup\n\nSimmer for an hour.", document="book", cube_id="kb")
+    memory.add_document(
+        "# Bread\n\nBake at 240 degrees.\n\n# Soup\n\nSimmer for an hour.", document="book", cube_id="kb"
+    )
     memory.add_triples([("Ada", "mentors", "Ben")], cube_id="kb")
     hit = cube.search("oven temperature for bread", top_k=1)[0]
     assert (hit.item.source.document, hit.item.source.heading) == ("book", "Bread")

@@ -29,7 +29,13 @@ print(again.WHOSE, cluster.WHOSE, cluster.theirs.HERE)
 
 def _run(*command: str, cwd: Path, **environment: str) -> str:
     done = subprocess.run(
-        command, cwd=cwd, env={**os.environ, **environment}, capture_output=True, text=True, timeout=150, check=False
+        command,
+        cwd=cwd,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=150,
+        check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -39,7 +45,17 @@ def test_a_driver_beside_packages_of_the_same_names(tmp_path: Path):
     dist, installed, project = tmp_path / "dist", tmp_path / "installed", tmp_path / "project"
     _run(sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(dist), cwd=ROOT)
     (wheel,) = dist.glob("*.whl")
-    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", str(installed), str(wheel)]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--quiet",
+        "--no-deps",
+        "--target",
+        str(installed),
+        str(wheel),
+    ]
     _run(*pip, cwd=tmp_path)
     for name in ("actors", "cluster"):
         (project / name).mkdir(parents=True)
@@ -47,7 +63,12 @@ def test_a_driver_beside_packages_of_the_same_names(tmp_path: Path):
     (project / "cluster" / "theirs.py").write_text("HERE = True\n")
     (project / "driver.py").write_text(SCRIPT)
     out = _run(
-        sys.executable, "driver.py", str(installed), str(tmp_path / "data"), cwd=project, PYTHONPATH=str(installed)
+        sys.executable,
+        "driver.py",
+        str(installed),
+        str(tmp_path / "data"),
+        cwd=project,
+        PYTHONPATH=str(installed),
     )
     lines = out.strip().splitlines()
     assert lines[0] == "The wheel turns."

@@ -130,7 +130,11 @@ async def test_a_hanging_server_is_left_after_the_timeout() -> None:
 
 async def test_a_call_has_a_deadline() -> None:
     # It ends between two tries: a connection that is cancelled while it is being made leaks its socket in asyncio.
-    async with serving(status(503), sleep=asyncio.sleep, first_wait_s=60.0, deadline_s=0.6) as (server, chat, _):
+    async with serving(status(503), sleep=asyncio.sleep, first_wait_s=60.0, deadline_s=0.6) as (
+        server,
+        chat,
+        _,
+    ):
         with pytest.raises(Unavailable, match=r"no answer within 0\.6 s"):
             await chat.complete(ASK)
     assert len(server.requests) == 1

@@ -77,7 +77,9 @@ async def test_every_write_is_idempotent(cube: AsyncCube):
         memory_id = added.ids[0]
         return [
             added,
-            await cube.add([{"role": "user", "name": "Maya", "content": "I love tea."}], infer=True, op_id="op-infer"),
+            await cube.add(
+                [{"role": "user", "name": "Maya", "content": "I love tea."}], infer=True, op_id="op-infer"
+            ),
             await cube.add_document("# Tea\n\nPour it hot.", document="tea", op_id="op-doc"),
             await cube.add_triples([("Maya", "drinks", "tea")], op_id="op-triple"),
             await cube.update(memory_id, text="Tea at five.", op_id="op-update"),
@@ -188,7 +190,9 @@ async def test_delete_all_takes_what_the_filter_selects(cube: AsyncCube):
 
 async def test_infer_without_an_llm_uses_rules_and_links_to_the_message(cube: AsyncCube):
     result = await cube.add(
-        [{"role": "user", "name": "Maya", "content": "I moved to Lisbon last week."}], timestamp=MAY, infer=True
+        [{"role": "user", "name": "Maya", "content": "I moved to Lisbon last week."}],
+        timestamp=MAY,
+        infer=True,
     )
     message, fact = [await cube.get(i) for i in result.ids[:2]]
     assert message.kind is Kind.MESSAGE
@@ -247,7 +251,9 @@ async def test_bad_input_is_refused_and_changes_nothing(
     assert [item.text for item in await cube.get_all()] == ["intact"]
 
 
-@pytest.mark.parametrize("text", ["🧑‍🚀 in orbit 🛰️", "a NUL \x00 inside", "كتاب", "ｆｕｌｌ　ｗｉｄｔｈ", "e\u0301"])
+@pytest.mark.parametrize(
+    "text", ["🧑‍🚀 in orbit 🛰️", "a NUL \x00 inside", "كتاب", "ｆｕｌｌ　ｗｉｄｔｈ", "e\u0301"]
+)
 async def test_odd_texts_come_back_as_they_were(cubes: LocalCubes, text: str):
     await (await cubes.cube("odd")).add(text)
     await cubes.close()
@@ -267,7 +273,9 @@ async def test_odd_cube_ids_are_cubes_of_their_own(cubes: LocalCubes, tmp_path: 
             await cubes.cube(wrong)
 
 
-async def test_vectors_are_rebuilt_when_their_table_is_gone(cubes: LocalCubes, cube: AsyncCube, tmp_path: Path):
+async def test_vectors_are_rebuilt_when_their_table_is_gone(
+    cubes: LocalCubes, cube: AsyncCube, tmp_path: Path
+):
     await cube.add("Pears ripen in the cellar.")
     await cubes.close()
     for folder in tmp_path.rglob("vectors"):
@@ -284,3 +292,11 @@ async def test_archived_memories_are_not_found_until_restored(cube: AsyncCube):
     assert (await cube.get(memory_id)).status is Status.ARCHIVED
     await cube.restore(memory_id)
     assert len(await cube.search("rocking horse")) == 1
+
+
+async def test_a_new_text_brings_its_own_names_and_dates(cube: AsyncCube):
+    memory_id = (await cube.add("Dinner with Paula on 3 May 2024.", timestamp=MAY)).ids[0]
+    await cube.update(memory_id, text="Dinner with Henrik on 4 May 2024.")
+    item = await cube.get(memory_id)
+    assert item.entities == ("Henrik",)
+    assert [m.start for m in item.times] == [datetime(2024, 5, 4, tzinfo=UTC)]

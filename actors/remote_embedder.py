@@ -1,0 +1,59 @@
+"""The shared embedder as a cube sees it. Apart from the actor itself, which reaches torch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import ray
+from numpy.typing import NDArray
+
+from actors.refs import answer
+from memos_ray.errors import Unavailable
+from memos_ray.wire import EmbedderInfo
+
+
+class RemoteEmbedder:
+    """The `Embedder` protocol over the shared actor, for cubes and clients. Survives the actor's restarts."""
+
+    def __init__(self, handle: Any, *, timeout_s: float = 120.0) -> None:
+        self._handle = handle
+        self._timeout_s = timeout_s
+        self._info: EmbedderInfo | None = None
+
+    async def ready(self) -> EmbedderInfo:
+        """Waits for the model to be loaded. Raises `Unavailable`."""
+        if self._info is None:
+            self._info = await self._ask("info")
+        assert self._info is not None
+        return self._info
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the shared model. Only after `ready`."""
+        assert self._info is not None, "await ready() first"
+        return self._info.fingerprint
+
+    @property
+    def dim(self) -> int:
+        """Of the shared model. Only after `ready`."""
+        assert self._info is not None, "await ready() first"
+        return self._info.dim
+
+    async def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
+        """See `Embedder.embed`. Waits through one restart of the actor before it gives up."""
+        value: NDArray[np.float32] = await self._ask("embed", list(texts), query)
+        return value
+
+    async def _ask(self, method: str, *args: Any) -> Any:
+        for attempt in (1, 2):
+            try:
+                reply = await answer(getattr(self._handle, method).remote(*args), self._timeout_s)
+                return reply.unwrap()
+            except (TimeoutError, ray.exceptions.RayActorError) as error:
+                if attempt == 2:
+                    raise Unavailable(f"the embedder does not answer: {error}", what="embedder") from error
+                await asyncio.sleep(0.5)
+        raise AssertionError("unreachable")

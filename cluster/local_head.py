@@ -19,9 +19,8 @@ from memos_ray.errors import Unavailable
 
 _START_TIMEOUT_S = 120.0
 _STOP_TIMEOUT_S = 30.0
-_heads: list[
-    subprocess.Popen[bytes]
-] = []  # kept: Python warns of a dropped one whose process goes on running
+# Kept: Python warns of a dropped one whose process goes on running.
+_heads: list[subprocess.Popen[bytes]] = []
 
 
 def _folder() -> Path:

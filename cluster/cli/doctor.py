@@ -103,7 +103,10 @@ def _cube(settings: Settings, record: CubeRecord) -> Finding:
     try:
         health = examine(path)
     except Corrupt:
-        return Finding("ok", what, "registered, never written")
+        # A process that died between registering the cube and its first commit leaves this too: harmless then.
+        return Finding(
+            "bad", what, f"registered, but there is no log at {path}: it was never written, or is gone"
+        )
     except MemosError as error:
         return Finding("bad", what, error.message)
     if health.sound:

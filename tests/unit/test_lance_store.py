@@ -49,12 +49,14 @@ def write(owner, count=1):
     owner.write(rows(owner.epoch, owner.next_seq, count))
 
 
-@pytest.fixture(params=["lance", "memory"])
+@pytest.fixture(params=["folder", "object store", "memory"])
 def stores(request, path):
     """Makes stores of one log, as several processes would see it."""
     if request.param == "memory":
         first = MemoryStore()
         return first.another
+    if request.param == "object store":  # Lance's code for object stores, on a folder
+        path = f"file-object-store://{path}"
     return lambda: opened(path)
 
 

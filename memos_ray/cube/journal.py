@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
@@ -22,15 +21,16 @@ import pyarrow as pa
 from memos_ray.config import Settings
 from memos_ray.cube.log_store import Hook, LogStore
 from memos_ray.cube.owner import Owner
-from memos_ray.cube.planned import Planned, Planner
+from memos_ray.cube.planned import Planner
 from memos_ray.cube.rows import JournalRow, rows_to_table
-from memos_ray.errors import Invalid, MemosError, Moved, Overloaded
+from memos_ray.cube.waiting import RequestQueue, again
+from memos_ray.errors import MemosError, Moved, Overloaded
 from memos_ray.protocols import Clock
 
 T = TypeVar("T")
+log = logging.getLogger(__name__)
 
 _TIDY_AFTER = 8  # commits after which closing compacts: the next activation reads each fragment in about 1 ms
-log = logging.getLogger(__name__)
 
 # All journals of a process share these threads: of a packed host's hundreds of cubes, few write at a time.
 # Not asyncio's own pool: somebody's slow calls there would hold up every commit.
@@ -59,14 +59,6 @@ class JournalConfig:
         )
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """A request in the queue, and where its answer goes."""
-
-    request: object
-    answer: asyncio.Future[object]
-
-
 class _Unstorable(Exception):
     """Rows that cannot be turned into a table; nothing was committed."""
 
@@ -80,7 +72,7 @@ class Journal:
         self._owner = owner
         self._clock = clock
         self._config = config
-        self._queue: deque[_Waiting] = deque()
+        self._queue = RequestQueue()
         self._wake = asyncio.Event()
         self._storage = asyncio.Lock()  # one commit, look-up or committed compaction at a time
         self._closing = False
@@ -154,7 +146,7 @@ class Journal:
         A caller that goes away never harms the group: its request is left out if its group has not begun.
         """
         if self.lost is not None:
-            raise _again(self.lost)
+            raise again(self.lost)
         if self._closing:
             raise Moved("the cube is being passivated; look it up again", reason="closing")
         if len(self._queue) >= self._config.queue_limit:
@@ -162,10 +154,9 @@ class Journal:
                 f"{len(self._queue)} writes are waiting for this cube, the most it queues; try again later",
                 retry_after_s=self._retry_after_s(),
             )
-        waiting = _Waiting(request, asyncio.get_running_loop().create_future())
-        self._queue.append(waiting)
+        answer = self._queue.put(request)
         self._wake.set()
-        return await waiting.answer
+        return await answer
 
     def _retry_after_s(self) -> float:
         """About the time in which half of the queue is written, at some 10 ms a full group."""
@@ -189,7 +180,7 @@ class Journal:
             # a task of its own: if this caller goes away, the look-up still ends before the next commit
             await asyncio.shield(asyncio.create_task(self._confirm_unless(known)))
         if self.lost is not None:
-            raise _again(self.lost)
+            raise again(self.lost)
 
     async def _confirm_unless(self, known: Callable[[], bool]) -> None:
         async with self._storage:
@@ -207,82 +198,47 @@ class Journal:
             await asyncio.shield(self._upkeep)
         if self.lost is None and self._commits >= _TIDY_AFTER:
             await self._compact()
-        self._fail_waiting(Moved("the cube was passivated; look it up again", reason="closing"))
+        self._queue.refuse_all(Moved("the cube was passivated; look it up again", reason="closing"))
 
     async def _run(self, planner: Planner) -> None:
-        while self.lost is None:
-            if not self._queue:
-                if self._closing:
-                    return
-                self._wake.clear()
-                await self._wake.wait()
-                continue
-            async with self._storage:
-                if self.lost is None:
-                    await self._one_group(planner)
-            self._keep_up()
+        try:
+            while self.lost is None:
+                if not self._queue:
+                    if self._closing:
+                        return
+                    self._wake.clear()
+                    await self._wake.wait()
+                    continue
+                async with self._storage:
+                    if self.lost is None:
+                        await self._one_group(planner)
+                self._keep_up()
+        except BaseException as error:  # a bug, or the end of the loop: nobody may wait for ever
+            if self.lost is None:
+                self._lose(Moved(f"the journal ended: {error!r}; look the cube up again", reason="failed"))
+            raise
 
     async def _one_group(self, planner: Planner) -> None:
-        group = self._plan_group(planner)
-        drafts = [row for _, planned in group for row in planned.rows]
+        group = self._queue.plan_group(planner, self._config.group_rows)
         try:
-            rows = await self._commit(drafts) if drafts else []
+            rows = await self._commit(group.drafts) if group.drafts else []
         except _Unstorable:
-            self._without_unstorable(group)
+            self._queue.put_back(group.storable())
             return
         except BaseException as error:  # nothing of it is acknowledged; `_guarded` has let go of the cube
-            for waiting, _ in group:
-                _refuse(waiting, error)
-            if not isinstance(error, MemosError):
-                raise
-            return
+            group.refuse(error)
+            if isinstance(error, MemosError):
+                return
+            raise
         try:
             planner.apply(rows)
-        except (
-            Exception
-        ) as error:  # a bug, and the state may be half changed: nobody is answered from it again
+        except Exception as error:  # a bug; the state may be half changed: nobody is answered from it
             log.exception("applying a commit to %s failed", self._owner.store.path)
-            self._lose(
-                Moved(f"the cube failed to apply a commit: {error!r}; look it up again", reason="failed")
-            )
-            for waiting, _ in group:
-                _refuse(waiting, self.lost or error)
-            return
-        _answer(group, rows)
-
-    def _without_unstorable(self, group: list[tuple[_Waiting, Planned]]) -> None:
-        """Refuses the requests whose rows no table can hold; the others are planned again without them."""
-        for waiting, planned in reversed(group):
-            try:
-                rows_to_table(planned.rows)
-            except Exception as error:
-                _refuse(waiting, Invalid(f"the request cannot be stored: {error}", argument="request"))
-            else:
-                self._queue.appendleft(waiting)
-
-    def _plan_group(self, planner: Planner) -> list[tuple[_Waiting, Planned]]:
-        planner.begin_group()
-        group: list[tuple[_Waiting, Planned]] = []
-        count = 0
-        while self._queue and count < self._config.group_rows:
-            waiting = self._queue.popleft()
-            if waiting.answer.done():
-                continue
-            try:
-                planned = planner.plan(waiting.request)
-            except MemosError as error:
-                waiting.answer.set_exception(error)
-            except Exception as error:
-                # a bug; it may have left something in the planner's draft: the others are planned anew
-                waiting.answer.set_exception(error)
-                self._queue.extendleft(w for w, _ in reversed(group))
-                planner.begin_group()
-                group.clear()
-                count = 0
-            else:
-                group.append((waiting, planned))
-                count += len(planned.rows)
-        return group
+            lost = Moved(f"the cube failed to apply a commit: {error!r}; look it up again", reason="failed")
+            self._lose(lost)
+            group.refuse(lost)
+        else:
+            group.answer(rows)
 
     async def _commit(self, drafts: Sequence[JournalRow]) -> list[JournalRow]:
         recorded_at = max(self._clock.now(), self._recorded_at)
@@ -304,7 +260,7 @@ class Journal:
         return rows
 
     async def _guarded(self, call: Callable[[], None]) -> None:
-        """A call of the owner's that confirms ownership, or loses it."""
+        """A call of the owner's that looks storage up: it confirms ownership, or loses it."""
         self._began += 1
         began, at = self._began, self._clock.monotonic()
         try:
@@ -318,11 +274,7 @@ class Journal:
     def _lose(self, moved: Moved) -> None:
         self.lost = moved
         self._wake.set()
-        self._fail_waiting(moved)
-
-    def _fail_waiting(self, error: MemosError) -> None:
-        while self._queue:
-            _refuse(self._queue.popleft(), error)
+        self._queue.refuse_all(moved)
 
     def _keep_up(self) -> None:
         """Compacts and cleans up now and then, beside the writes."""
@@ -335,7 +287,7 @@ class Journal:
         self._commits = 0
         try:
             async with self._storage:
-                if self.lost is None:
+                if self.lost is None and self._owner.has_ignored:
                     await self._guarded(self._owner.remove_ignored)
             prepared = await _in_thread(self._owner.prepare_rewrite)
             if prepared is not None:
@@ -350,29 +302,6 @@ class Journal:
         except MemosError as error:
             # Nothing depends on it: a lost owner has told its callers, and what failed is tried again later.
             log.warning("compaction of %s failed: %s", self._owner.store.path, error)
-
-
-def _answer(group: list[tuple[_Waiting, Planned]], rows: Sequence[JournalRow]) -> None:
-    at = 0
-    for waiting, planned in group:
-        own = rows[at : at + len(planned.rows)]
-        at += len(own)
-        if waiting.answer.done():  # its caller has gone
-            continue
-        try:
-            waiting.answer.set_result(planned.result(own))
-        except Exception as error:
-            waiting.answer.set_exception(error)
-
-
-def _refuse(waiting: _Waiting, error: BaseException) -> None:
-    if not waiting.answer.done():
-        waiting.answer.set_exception(_again(error) if isinstance(error, MemosError) else error)
-
-
-def _again(error: MemosError) -> MemosError:
-    """An equal error for another caller: a raise writes to the traceback of the instance it raises."""
-    return type(error)(error.message, **error.fields)
 
 
 async def _in_thread(call: Callable[[], T]) -> T:

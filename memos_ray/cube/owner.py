@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -90,10 +91,17 @@ class Owner:
         """Commits what `prepare_rewrite` returned."""
         self._run(f.Rewrite(self.store.rewrite_span), lambda base: self.store.commit_rewrite(base, prepared))
 
+    @property
+    def has_ignored(self) -> bool:
+        """Whether rows that did not count when this owner opened are still in storage."""
+        return self.found is not None and bool(self.found.ignored)
+
     def remove_ignored(self) -> None:
-        """Removes the rows that did not count when this owner opened: users' text that nobody can see."""
-        if self.found is not None and (ignored := self.found.ignored):
-            self._run(f.Rewrite(1), lambda base: self.store.remove(base, ignored))
+        """Removes those rows: users' text that nobody can see. Only if there are any."""
+        assert self.found is not None
+        ignored = self.found.ignored
+        self._run(f.Rewrite(1), lambda base: self.store.remove(base, ignored))
+        self.found = replace(self.found, ignored=())
 
     def clean_up(self, keep_s: float) -> None:
         """Deletes versions older than `keep_s` seconds."""

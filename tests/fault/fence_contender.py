@@ -52,7 +52,8 @@ def act(owner: Owner, name: str, rng: random.Random) -> None:
         owner.write(rows_to_table(rows))
         say(f"acked {owner.epoch} {seqs[0]} {seqs[-1]}")
     elif what < 0.92:
-        owner.remove_ignored()
+        if owner.has_ignored:
+            owner.remove_ignored()
         prepared = owner.prepare_rewrite()
         if prepared is not None:
             owner.rewrite(prepared)

@@ -13,7 +13,7 @@ from memos_ray.cube.journal import Journal, JournalConfig
 from memos_ray.cube.lance_store import LanceStore
 from memos_ray.cube.owner import Owner
 from memos_ray.cube.planned import Planned
-from memos_ray.cube.rows import JournalRow, Op
+from memos_ray.cube.rows import JournalRow, Op, rows_to_table
 from memos_ray.errors import Conflict, Invalid, Moved, Overloaded, Unavailable
 from memos_ray.testing.memory_store import MemoryStore
 
@@ -278,6 +278,56 @@ async def test_failing_storage_is_unavailable_for_its_group_and_moved_after_that
     assert results[0].what == "memory"
     with pytest.raises(Moved, match="No space left"):
         await journal.submit(("add", "x"))
+    await journal.close()
+
+
+async def test_a_compaction_with_nothing_to_do_confirms_nothing():
+    class Compact(MemoryStore):
+        def prepare_rewrite(self, version):
+            return None
+
+        def clean_up(self, version, keep_s):
+            pass
+
+    clock = ManualClock()
+    store = Compact()
+    journal, _ = await activate(store, clock=clock)
+    Owner(store.another(), clock, "b").activate()
+    clock.seconds = 10.0
+    await journal._compact()
+    assert journal.lost is None
+    with pytest.raises(Moved):
+        await journal.confirm()
+    await journal.close()
+
+
+async def test_a_planner_that_cannot_begin_leaves_nobody_waiting():
+    class Broken(Listing):
+        def begin_group(self):
+            raise KeyError("x")
+
+    journal, _ = await activate(MemoryStore(), Broken())
+    with pytest.raises(Moved, match="the journal ended"):
+        await journal.submit(("add", "x"))
+    with pytest.raises(KeyError):
+        await journal.close()
+
+
+async def test_rows_that_do_not_count_are_removed_once():
+    store = MemoryStore()
+    old = Owner(store.another(), SystemClock(), "old")
+    old.activate()
+    Owner(store.another(), SystemClock(), "between").activate()
+    with pytest.raises(Moved):
+        old.write(rows_to_table([JournalRow(op=Op.ADD, text="late", epoch=1, seq=1)]))
+    journal, _ = await activate(store)
+    assert journal._owner.has_ignored
+    await journal._compact()
+    assert not journal._owner.has_ignored
+    assert "late" not in store.read()[1]["text"].to_pylist()
+    version = store.latest()
+    await journal._compact()
+    assert store.latest() == version
     await journal.close()
 
 

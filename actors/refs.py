@@ -7,12 +7,6 @@ from typing import Any
 
 
 async def answer(ref: Any, timeout_s: float) -> Any:
-    """The value of an ObjectRef. Raises `asyncio.TimeoutError`, and what the call raised.
-
-    `asyncio.wait_for` wants a coroutine; an ObjectRef is only awaitable.
-    """
-
-    async def value() -> Any:
+    """The value of an ObjectRef. Raises `TimeoutError`, and what the call raised."""
+    async with asyncio.timeout(timeout_s):
         return await ref
-
-    return await asyncio.wait_for(value(), timeout_s)

@@ -152,7 +152,9 @@ class VectorUpkeep:
         """Until there is something to do; saves if that takes long."""
         if self._unsaved:
             try:
-                await asyncio.wait_for(self._wake.wait(), _SAVE_AFTER_S)
+                # Not wait_for: Python 3.11's loses a cancellation that comes with what it waits for.
+                async with asyncio.timeout(_SAVE_AFTER_S):
+                    await self._wake.wait()
             except TimeoutError:
                 await self._save(store)
         else:

@@ -103,7 +103,9 @@ def rank_arms(
             own = np.where(fit_mask(spoken, len(scores)), scores, np.float32(0))
             rankings[TEXT_SPEAKER] = best(own, depth, above=0.0)
     if indexes.graph is not None and recipe.asks(GRAPH):
-        first, _ = fuse({name: ranked[0][:depth] for name, ranked in rankings.items()}, recipe.weights)
+        # The first few of each are enough to say which few come first of all.
+        heads = {name: ranked[0][: 2 * graph_arm.SEEDS] for name, ranked in rankings.items()}
+        first, _ = fuse(heads, recipe.weights, recipe.rrf_k)
         rankings[GRAPH] = graph_arm.rank(indexes.graph, first, query.entities, mask, depth)
     return rankings
 

@@ -62,7 +62,10 @@ class TimeMention:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """Where a memory came from: a turn of a conversation, or a span of a document; and what extracted it."""
+    """Where a memory came from: a turn of a conversation, or a span of a document; and what extracted it.
+
+    `said_at` is when a message was said (UTC): its `valid_from` may be an earlier time, of which it tells.
+    """
 
     conversation: str | None = None
     session: str | None = None
@@ -74,6 +77,7 @@ class Source:
     span_end: int | None = None
     heading: str | None = None
     extractor: str | None = None
+    said_at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +176,7 @@ def to_jsonable(value: Any) -> Any:
     if isinstance(value, StrEnum):
         return value.value
     if isinstance(value, Source):  # mostly empty: leave that out
-        return {f.name: v for f in fields(value) if (v := getattr(value, f.name)) is not None}
+        return {f.name: to_jsonable(v) for f in fields(value) if (v := getattr(value, f.name)) is not None}
     if hasattr(value, "__dataclass_fields__"):
         return {f.name: to_jsonable(getattr(value, f.name)) for f in fields(value)}
     if isinstance(value, Mapping):

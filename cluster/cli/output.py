@@ -84,7 +84,7 @@ def hits_table(
         row: list[str | Text] = [
             f"{tick}{position + 1}",
             f"{hit['score']:.3f}",
-            when(hit.get("valid_from")),
+            when(_dated(hit)),
             Text(speaker(hit)),
             _told(hit, bold=position in marked, times=times),
             Text(where(hit)),
@@ -95,6 +95,12 @@ def hits_table(
             row.append(Text(hit["id"]))
         table.add_row(*row)
     return table
+
+
+def _dated(hit: Mapping[str, Any]) -> str | None:
+    """When it was said; what was not said has a time from which on it is true."""
+    sources = hit.get("sources") or ({},)
+    return sources[0].get("said_at") or hit.get("valid_from")
 
 
 def _told(hit: Mapping[str, Any], *, bold: bool, times: bool) -> Text:

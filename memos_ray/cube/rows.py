@@ -89,9 +89,8 @@ class JournalRow:
 _TIME = pa.timestamp("us", tz="UTC")
 _LINK = pa.struct([("type", pa.string()), ("target", pa.string()), ("weight", pa.float32())])
 _MENTION = pa.struct([("text", pa.string()), ("start", _TIME), ("end", _TIME)])
-_SOURCE = pa.struct(
-    [(f.name, pa.int64() if f.name.startswith("span") else pa.string()) for f in fields(Source)]
-)
+_SOURCE_TYPES = {"span_start": pa.int64(), "span_end": pa.int64(), "said_at": _TIME}
+_SOURCE = pa.struct([(f.name, _SOURCE_TYPES.get(f.name, pa.string())) for f in fields(Source)])
 
 SCHEMA = pa.schema(
     [

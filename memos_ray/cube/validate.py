@@ -204,7 +204,9 @@ def check_source(source: Source) -> Source:
         value = getattr(source, name)
         if value is None:
             continue
-        if name in _SPANS:
+        if name == "said_at":
+            changed[name] = check_time(value, "source.said_at")
+        elif name in _SPANS:
             if not isinstance(value, int) or not 0 <= value < 1 << 62:
                 raise Invalid(
                     f"source.{name} is {value!r}; it must be a number of characters", argument="source"

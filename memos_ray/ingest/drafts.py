@@ -16,7 +16,7 @@ class MemoryDraft:
 
     `derived_from` and `supersedes_key` are resolved by the cube: the first holds positions in the same
     request, the second (subject, relation) of a functional triple, whose earlier active holders it closes.
-    `said_at` is when a message was said, which extraction needs and the journal does not keep: there,
+    `said_at` is when a message was said, in the zone in which it was: what "yesterday" means depends on it.
     `valid_from` may be the earlier time that the message tells of.
     """
 

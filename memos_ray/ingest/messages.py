@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from typing import Any
 
 from memos_ray.errors import Invalid
@@ -155,6 +155,7 @@ def _draft(
             turn=optional_text(one_of(item, _TURN, where, "messages"), f"{where}.id", "messages"),
             speaker=speaker,
             role=role,
+            said_at=said_at.astimezone(UTC),
         ),
         metadata=metadata,
         expires_at=_optional_utc(item, "expires_at", where) or defaults.expires_at,

@@ -17,7 +17,9 @@ import ray
 from memos_ray import _siblings
 from memos_ray.config import Settings
 from memos_ray.errors import MemosError, Moved, Overloaded, Retryable, Unavailable
-from memos_ray.wire import Located
+from memos_ray.wire import Located, Reply
+
+_GONE = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError)
 
 
 class Connection:
@@ -34,45 +36,54 @@ class Connection:
         self, cube_id: str, verb: str, arguments: Mapping[str, Any], *, create: bool = False
     ) -> Any:
         """One verb of one cube, retried until `call_timeout_s`. The arguments carry the `op_id` of a write."""
-        attempt = _Attempts(self.settings.call_timeout_s)
+        attempts = _Attempts(self.settings.call_timeout_s)
         suspect: str | None = None
         while True:
+            where = self._located.get(cube_id)
             try:
-                where = self._located.get(cube_id)
                 if where is None:
-                    where = await self._locate(cube_id, create, suspect)
-                reply = await where.host.call.remote(cube_id, verb, arguments)
-                return reply.unwrap()
+                    where = await self._locate(cube_id, create, suspect, attempts)
+                return await attempts.one(where.host.call.remote(cube_id, verb, arguments))
+            except _GONE as error:
+                suspect = self._forget(cube_id, where)
+                await attempts.pause(Unavailable(f"the host of {cube_id!r} went away: {error}", what="host"))
+            except TimeoutError:
+                suspect = self._forget(cube_id, where)
+                await attempts.pause(Unavailable(f"the host of {cube_id!r} does not answer", what="host"))
             except Moved as error:
-                suspect = self.forget(cube_id)
-                await attempt.pause(error)
-            except ray.exceptions.RayActorError as error:
-                suspect = self.forget(cube_id)
-                await attempt.pause(Unavailable(f"the host of {cube_id!r} went away: {error}", what="host"))
+                suspect = self._forget(cube_id, where)
+                await attempts.pause(error)
             except Retryable as error:
-                await attempt.pause(error)
+                await attempts.pause(error)
 
     async def ask_directory(self, method: str, *args: Any) -> Any:
-        """One call to the directory, through its restarts."""
-        attempt = _Attempts(self.settings.call_timeout_s)
+        """One call to the directory, through its restarts. What it changes is named by the arguments, so that it
+        can be repeated."""
+        attempts = _Attempts(self.settings.call_timeout_s)
         while True:
             try:
-                reply = await getattr(self._directory, method).remote(*args)
-                return reply.unwrap() if hasattr(reply, "unwrap") else reply
-            except ray.exceptions.RayActorError as error:
-                await attempt.pause(Unavailable(f"the directory does not answer: {error}", what="directory"))
+                return await attempts.one(getattr(self._directory, method).remote(*args))
+            except (*_GONE, TimeoutError) as error:
+                await attempts.pause(Unavailable(f"the directory does not answer: {error}", what="directory"))
             except Retryable as error:
-                await attempt.pause(error)
+                await attempts.pause(error)
 
-    async def _locate(self, cube_id: str, create: bool, suspect: str | None) -> Located:
-        located: Located = (await self._directory.locate.remote(cube_id, create, suspect)).unwrap()
+    async def _locate(self, cube_id: str, create: bool, suspect: str | None, attempts: _Attempts) -> Located:
+        located: Located = await attempts.one(self._directory.locate.remote(cube_id, create, suspect))
         self._located[cube_id] = located
         return located
 
-    def forget(self, cube_id: str) -> str | None:
-        """Drops the cached handle of a cube. Returns the name of the host that it pointed to."""
-        where = self._located.pop(cube_id, None)
-        return where.host_name if where is not None else None
+    def forget(self, cube_id: str) -> None:
+        """Drops the cached handle of a cube that is about to get another incarnation."""
+        self._located.pop(cube_id, None)
+
+    def _forget(self, cube_id: str, failed: Located | None) -> str | None:
+        """Drops a handle that failed, unless another call found a better one meanwhile. Returns its host's name."""
+        if failed is None:
+            return None
+        if self._located.get(cube_id) is failed:
+            del self._located[cube_id]
+        return failed.host_name
 
     def close(self) -> None:
         """Ends the Ray cluster if this process started it."""
@@ -81,13 +92,24 @@ class Connection:
 
 
 class _Attempts:
-    """Backs off with jitter (10 ms doubling to 1 s) until the deadline, then raises the last error."""
+    """Backs off with jitter (10 ms doubling to 1 s) until the deadline, then raises the last error.
+
+    One attempt may take half of the time: a host that hangs leaves the other half for its successor.
+    """
 
     def __init__(self, timeout_s: float) -> None:
         self._deadline = time.monotonic() + timeout_s
+        self._attempt_s = timeout_s / 2
         self._delay_s = 0.01
 
+    async def one(self, ref: Any) -> Any:
+        """The value of a call. Raises its error, and `TimeoutError`."""
+        async with asyncio.timeout(min(self._attempt_s, self._deadline - time.monotonic())):
+            reply = await ref
+        return reply.unwrap() if isinstance(reply, Reply) else reply
+
     async def pause(self, error: MemosError) -> None:
+        """Waits before the next attempt; raises `error` if there is no time for one."""
         delay = self._delay_s * (0.5 + random.random())
         if isinstance(error, Overloaded):
             delay = max(delay, float(error.fields.get("retry_after_s", 0.0)))

@@ -13,7 +13,7 @@ from memos_ray.config import Settings
 from memos_ray.cube.requests import KEEP
 from memos_ray.cube_handle import AsyncCube
 from memos_ray.errors import Invalid, NotFound
-from memos_ray.ids import resolve_cube_id
+from memos_ray.ids import new_op_id, resolve_cube_id
 from memos_ray.mem0_shape import added, listed, one, parse_expiration, scoped_filters
 from memos_ray.retrieval.merge import merge_hits
 from memos_ray.types import SearchHit
@@ -346,7 +346,7 @@ class AsyncMemOS:
             )
         connection = await self._ready()
         connection.forget(cube.cube_id)
-        located = await connection.ask_directory("reset", cube.cube_id)
+        located = await connection.ask_directory("reset", cube.cube_id, new_op_id())
         return {"cube_id": cube.cube_id, "epoch": located.epoch}
 
     async def cubes(self, prefix: str = "", *, limit: int = 1000, after: str = "") -> list[dict[str, Any]]:
@@ -366,7 +366,7 @@ class AsyncMemOS:
 
         manifest, table = await asyncio.to_thread(read_memcube, Path(path))
         target, _ = resolve_cube_id(cube_id=cube_id or manifest["cube_id"])
-        await (await self._ready()).ask_directory("import_cube", target, table)
+        await (await self._ready()).ask_directory("import_cube", target, table, new_op_id())
         return {"cube_id": target, "rows": table.num_rows}
 
     async def stats(self, cube_id: str) -> dict[str, Any]:

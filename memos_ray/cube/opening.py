@@ -59,7 +59,11 @@ async def open_cube(
         owner=owner,
     )
     # After the claim: whoever changes the registry fences the old incarnation off first, so one of the two sees it.
-    record = await asyncio.to_thread(Registry(settings.data).lookup, cube_id)
+    try:
+        record = await asyncio.to_thread(Registry(settings.data).lookup, cube_id)
+    except BaseException:
+        await cube.close()
+        raise
     if record is None or record.state != "active" or record.incarnation != incarnation:
         await cube.close()
         raise Moved(f"cube {cube_id!r} has another incarnation by now", cube_id=cube_id, reason="incarnation")

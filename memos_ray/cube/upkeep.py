@@ -62,7 +62,7 @@ class VectorUpkeep:
         self._open_store = open_store
         self._done = 0  # slots below this have a vector
         self._unsaved: list[int] = []  # slots whose vectors are not in the table yet
-        self._failing: MemosError | None = None
+        self._failing: Exception | None = None
         self._wake = asyncio.Event()
         self._progress = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
@@ -96,7 +96,7 @@ class VectorUpkeep:
         try:
             await self._embedder.ready()
             vectors = await self._embedder.embed([text], query=True)
-        except MemosError as error:
+        except Exception as error:
             log.warning("the query could not be embedded, searching without its vector: %s", error)
             return None
         first: NDArray[np.float32] = vectors[0]
@@ -121,7 +121,7 @@ class VectorUpkeep:
                     delay_s = _FIRST_RETRY_S
                     if len(self._unsaved) >= _CHUNK:
                         await self._save(self._store)
-            except MemosError as error:
+            except Exception as error:  # whatever it is, searches must not wait for a task that has ended
                 log.warning(
                     "vectors are behind by %d memories, next try in %.1f s: %s", self.pending, delay_s, error
                 )
@@ -189,7 +189,7 @@ class VectorUpkeep:
         async with self._progress:
             self._progress.notify_all()
 
-    async def _tell(self, failing: MemosError | None) -> None:
+    async def _tell(self, failing: Exception | None) -> None:
         self._failing = failing
         async with self._progress:
             self._progress.notify_all()

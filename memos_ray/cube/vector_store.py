@@ -17,7 +17,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from memos_ray.errors import Unavailable
+from memos_ray.cube.storage_errors import is_storage_failure, storage_failures
 
 VectorKey = tuple[str, int, int]  # memory_id, version, text_hash
 
@@ -62,24 +62,29 @@ class LanceVectorStore:
         self._compact_every = compact_every
         self._appends = 0
         self._dataset: lance.LanceDataset | None = None
+        self._unusable = False  # it opens, but cannot be read
 
     def load(self) -> tuple[dict[VectorKey, int], NDArray[np.float32]]:
         """All rows. A table that cannot be read counts as empty: its vectors are computed again."""
+        nothing: tuple[dict[VectorKey, int], NDArray[np.float32]] = ({}, np.zeros((0, self._dim), np.float32))
         dataset = self._open()
         if dataset is None:
-            return {}, np.zeros((0, self._dim), np.float32)
+            return nothing
         try:
             table = dataset.to_table()
-        except (OSError, ValueError, RuntimeError):
-            return {}, np.zeros((0, self._dim), np.float32)
-        keys = zip(
-            table["memory_id"].to_pylist(),
-            table["version"].to_pylist(),
-            table["text_hash"].to_pylist(),
-            strict=True,
-        )
-        flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-        return {key: row for row, key in enumerate(keys)}, flat.reshape(-1, self._dim)
+            keys = zip(
+                table["memory_id"].to_pylist(),
+                table["version"].to_pylist(),
+                table["text_hash"].to_pylist(),
+                strict=True,
+            )
+            flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            return {key: row for row, key in enumerate(keys)}, flat.reshape(-1, self._dim)
+        except BaseException as error:
+            if not is_storage_failure(error) and not isinstance(error, KeyError):
+                raise
+            self._unusable = True
+            return nothing
 
     def append(self, keys: Sequence[VectorKey], vectors: NDArray[np.float32]) -> None:
         """Adds rows; every `compact_every` appends small files are merged and old versions dropped."""
@@ -92,25 +97,23 @@ class LanceVectorStore:
                 "vector": pa.FixedSizeListArray.from_arrays(flat, self._dim),
             }
         )
-        try:
-            known = self._open()
-            # A table that is not there is made; one that cannot be opened is made anew: it is derived.
+        with storage_failures(self.uri, "store vectors"):
+            known = None if self._unusable else self._open()
+            # A table that is not there is made; one that cannot be read is made anew: it is derived.
             target, mode = (self.uri, "overwrite") if known is None else (known, "append")
             self._dataset = lance.write_dataset(table, target, mode=mode, storage_options=self._options)
+            self._unusable = False
             self._appends += 1
             if self._appends % self._compact_every == 0:
                 self._dataset.optimize.compact_files()
                 self._dataset.cleanup_old_versions(older_than=timedelta(minutes=10))
-        except (OSError, ValueError, RuntimeError) as error:
-            self._dataset = None
-            raise Unavailable(
-                f"vectors could not be stored at {self.uri}: {error}", what="storage"
-            ) from error
 
     def _open(self) -> lance.LanceDataset | None:
         if self._dataset is None:
             try:
                 self._dataset = lance.dataset(self.uri, storage_options=self._options)
-            except (OSError, ValueError):  # pylance raises these for a table that is not there or is damaged
-                return None
+            except BaseException as error:
+                if not is_storage_failure(error):
+                    raise
+                return None  # it is not there, or it is damaged
         return self._dataset

@@ -1,0 +1,54 @@
+"""Vectors are derived: whatever happens to them, searches answer and nothing is lost."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memos_ray.models.embedder import HashEmbedder
+from memos_ray.testing.local import LocalCubes
+
+
+class Moody(HashEmbedder):
+    """Fails with an error that nobody expects, until it is told not to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.broken = True
+
+    async def embed(self, texts: Sequence[str]) -> np.ndarray:
+        if self.broken:
+            raise RuntimeError("out of memory")
+        return await super().embed(texts)
+
+
+async def test_searches_answer_while_the_embedder_fails_and_catch_up_afterwards(tmp_path: Path):
+    embedder = Moody()
+    async with LocalCubes(str(tmp_path), embedder=embedder) as cubes:
+        cube = await cubes.cube("c")
+        await cube.add("Pears ripen in the cellar.")
+        hits = await cube.search("pears", explain=True)
+        assert set(hits[0].explanation.arms) == {"text", "graph"}
+        embedder.broken = False
+        while (await cube.stats())["pending_vectors"]:
+            hits = await cube.search("pears", explain=True)
+        hits = await cube.search("pears", explain=True)
+        assert "dense" in hits[0].explanation.arms
+
+
+@pytest.mark.parametrize("pattern", ["vectors/*/_versions/*.manifest", "vectors/*/data/*.lance"])
+@pytest.mark.parametrize("left", [0, 7])
+async def test_a_damaged_vector_table_is_made_anew(tmp_path: Path, pattern: str, left: int):
+    for expected in ("first", "damaged", "repaired"):
+        async with LocalCubes(str(tmp_path)) as cubes:
+            cube = await cubes.cube("c")
+            if expected == "first":
+                await cube.add("Pears ripen in the cellar.")
+            hits = await cube.search("pears", explain=True)
+            assert "dense" in hits[0].explanation.arms
+        if expected == "first":
+            files = list(tmp_path.rglob(pattern))
+            assert files
+            for file in files:
+                file.write_bytes(file.read_bytes()[:left])

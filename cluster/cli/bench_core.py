@@ -16,7 +16,7 @@ import ray
 
 from actors.bench import create_bench_host
 from cluster.launch import System, connect
-from memos_ray.bench import embedding
+from memos_ray.bench import embedding, machine
 from memos_ray.bench.load import Load, press
 from memos_ray.bench.report import Deadline, Report, quantile, timed
 from memos_ray.bench.synthetic import Synthetic
@@ -41,6 +41,7 @@ def measure(report: Report, *, data: str, quick: bool, deadline: Deadline, step:
         sizes = [n for n in _SEARCH_AIMS if not quick or n <= 10_000]
         parts: list[tuple[str, Callable[[], None]]] = [
             *((f"search and activation at {n}", lambda n=n: bench.size(n)) for n in sizes),
+            ("the machine", bench.machine),
             ("adds", bench.adds),
             ("embedding", bench.embedding),
         ]
@@ -116,6 +117,18 @@ class _Bench:
         self._report.figure(
             f"activation {n:,} to first search", median(found), "ms", note="text index and vectors built"
         )
+
+    def machine(self) -> None:
+        """What a call and a commit cost here and now without any of this project's code."""
+        self._step("the machine without us", 0, 1)
+
+        async def no_op() -> list[float]:
+            return await machine.calls(lambda: self._system.directory.settings.remote(), 200)
+
+        asyncio.run(no_op())  # warms the connection
+        call, commit = median(asyncio.run(no_op())), median(machine.bare_commits(100))
+        self._report.figure("no-op actor call, p50", 1000 * call, "ms", note="what an add adds to")
+        self._report.figure("bare Lance commit, p50", 1000 * commit, "ms", note="one journal row")
 
     def adds(self) -> None:
         """Adds from 1, 8 and 64 callers, stored and not, in turns."""

@@ -99,14 +99,26 @@ class LanceVectorStore:
         )
         with storage_failures(self.uri, "store vectors"):
             known = None if self._unusable else self._open()
-            # A table that is not there is made; one that cannot be read is made anew: it is derived.
-            target, mode = (self.uri, "overwrite") if known is None else (known, "append")
-            self._dataset = lance.write_dataset(table, target, mode=mode, storage_options=self._options)
+            if known is not None:
+                self._dataset = lance.write_dataset(
+                    table, known, mode="append", storage_options=self._options
+                )
+            else:
+                self._dataset = self._make(table)
             self._unusable = False
             self._appends += 1
             if self._appends % self._compact_every == 0:
                 self._dataset.optimize.compact_files()
                 self._dataset.cleanup_old_versions(older_than=timedelta(minutes=10))
+
+    def _make(self, table: pa.Table) -> lance.LanceDataset:
+        """The table anew. What is there but cannot be read is replaced: it is derived."""
+        try:
+            return lance.write_dataset(table, self.uri, mode="create", storage_options=self._options)
+        except BaseException as error:
+            if not is_storage_failure(error):
+                raise
+            return lance.write_dataset(table, self.uri, mode="overwrite", storage_options=self._options)
 
     def _open(self) -> lance.LanceDataset | None:
         if self._dataset is None:

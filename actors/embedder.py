@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
+from typing import Any
 
 from memos_ray.config import Settings
-from memos_ray.errors import MemosError
+from memos_ray.errors import MemosError, Unavailable
 from memos_ray.models.batching import BatchingEmbedder
-from memos_ray.models.factory import make_embedder
+from memos_ray.models.embedder import Vectors
+from memos_ray.models.factory import from_hub, make_embedder
 from memos_ray.wire import EmbedderInfo, Reply
+
+log = logging.getLogger(__name__)
 
 
 class EmbedderActor:
@@ -22,34 +27,52 @@ class EmbedderActor:
 
     async def info(self) -> Reply:
         """`EmbedderInfo`, once the model is loaded."""
-        try:
-            embedder = await self._ready()
-            return Reply(EmbedderInfo(embedder.fingerprint, embedder.dim))
-        except MemosError as error:
-            return Reply(error=error)
+        return await self._reply(self._info())
 
     async def embed(self, texts: Sequence[str], query: bool = False) -> Reply:
         """(len(texts), dim) float32 unit vectors. Queries go before bulk texts."""
-        try:
-            embedder = await self._ready()
-            return Reply(await embedder.embed(texts, query=query))
-        except MemosError as error:
-            return Reply(error=error)
+        return await self._reply(self._embed(texts, query))
 
     def pid(self) -> int:
         """The process, for those who want to measure it."""
         return os.getpid()
 
+    async def _reply(self, work: Coroutine[Any, Any, Any]) -> Reply:
+        try:
+            return Reply(await work)
+        except MemosError as error:
+            return Reply(error=error)
+        except Exception as error:  # torch and HTTP raise anything; callers know and retry `Unavailable`
+            log.exception("the embedder failed")
+            return Reply(
+                error=Unavailable(f"the embedder failed: {type(error).__name__}: {error}", what="embedder")
+            )
+
+    async def _info(self) -> EmbedderInfo:
+        embedder = await self._ready()
+        return EmbedderInfo(embedder.fingerprint, embedder.dim)
+
+    async def _embed(self, texts: Sequence[str], query: bool) -> Vectors:
+        return await (await self._ready()).embed(texts, query=query)
+
     async def _ready(self) -> BatchingEmbedder:
         if self._loading is None:
             self._loading = asyncio.create_task(self._load())
+        loading = self._loading
         try:
-            return await asyncio.shield(self._loading)
-        except MemosError:
-            self._loading = None  # a remote embedder may be back at the next call
+            return await asyncio.shield(loading)
+        except BaseException:
+            failed = loading.done() and (loading.cancelled() or loading.exception() is not None)
+            # What failed once may work at the next call; but another waiter may have begun that already.
+            if failed and self._loading is loading:
+                self._loading = None
             raise
 
     async def _load(self) -> BatchingEmbedder:
+        if not from_hub(
+            self._settings.embedder
+        ):  # so that nothing waits for a network which may not be there
+            os.environ.setdefault("HF_HUB_OFFLINE", "1")
         # Ray sets OMP_NUM_THREADS=1 for actors that ask for no CPU, so torch's own default would be one thread.
         threads = self._settings.embed_threads or os.cpu_count() or 1
         settings = self._settings.model_copy(update={"embed_threads": threads})

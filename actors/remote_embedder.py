@@ -11,7 +11,7 @@ import ray
 from numpy.typing import NDArray
 
 from actors.refs import answer
-from memos_ray.errors import Unavailable
+from memos_ray.errors import MemosError, Unavailable
 from memos_ray.wire import EmbedderInfo
 
 
@@ -56,4 +56,10 @@ class RemoteEmbedder:
                 if attempt == 2:
                     raise Unavailable(f"the embedder does not answer: {error}", what="embedder") from error
                 await asyncio.sleep(0.5)
+            except MemosError:
+                raise
+            except Exception as error:  # such as an answer that got lost with a node
+                raise Unavailable(
+                    f"the embedder failed: {type(error).__name__}: {error}", what="embedder"
+                ) from error
         raise AssertionError("unreachable")

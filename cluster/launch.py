@@ -8,8 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import re
+import socket
+import threading
 import time
 import warnings
+import weakref
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,16 +21,28 @@ import ray
 
 from actors.options import DIRECTORY, DIRECTORY_NAME, EMBEDDER, EMBEDDER_NAME, HOST_PREFIX
 from cluster import local_head
+from cluster.address import LOCAL, cluster_address
 from memos_ray import _siblings
 from memos_ray.config import Settings
 from memos_ray.errors import Invalid, Unavailable
 
 _START_TIMEOUT_S = 120.0
+_OF_THE_CLIENT = frozenset({"address", "namespace", "call_timeout_s"})
+_SECRET = frozenset({"embedder_api_key", "llm_api_key"})
+
+# Ray is one per process: who uses the cluster that this process started, and where it is.
+_lock = threading.RLock()
+_users: weakref.WeakSet[System] = weakref.WeakSet()
+_own_cluster: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False, weakref_slot=True)
 class System:
-    """Handles of a running system. `started_ray`: this process started the Ray cluster, and it ends with it."""
+    """Handles of a running system. `started_ray`: this process started the Ray cluster.
+
+    That cluster ends when the last `System` of the process has been given to `release`, or is forgotten by
+    then; at the latest with the process.
+    """
 
     settings: Settings
     directory: Any
@@ -37,42 +53,96 @@ class System:
 def connect(settings: Settings) -> System:
     """Joins the system that `settings` mean, starting what is missing (`address="local"`: a Ray of this process's own).
 
-    Raises `Unavailable` if the cluster at `settings.address` does not answer, `Invalid` if a system runs there
-    with another data root than the one that `settings` name explicitly.
+    The system's settings are those of whoever started it; only `call_timeout_s` is each client's own.
+
+    Raises `Unavailable` if the cluster at `settings.address` does not answer, `Invalid` if this process uses
+    another cluster already, or if a system runs there with another value of a setting that is given explicitly.
     """
-    started = _ensure_ray(settings)
-    running = _find(DIRECTORY_NAME, settings.namespace)
-    if running is None:
-        _create(settings)
-        running = _find(DIRECTORY_NAME, settings.namespace)
-    theirs = _settings_of(running)
-    if "data" in settings.model_fields_set and theirs.data != settings.data:
+    with _lock:
+        _ensure_ray(settings)
+        try:
+            running = _find(DIRECTORY_NAME, settings.namespace)
+            if running is None:
+                _create(settings)
+                running = _find(DIRECTORY_NAME, settings.namespace)
+            joined = joined_settings(settings, _settings_of(running))
+            embedder = _find(EMBEDDER_NAME, settings.namespace)
+            system = System(joined, running, embedder, _own_cluster is not None)
+        except BaseException:
+            _end_unused()
+            raise
+        _users.add(system)
+        return system
+
+
+def release(system: System) -> None:
+    """Ends the Ray cluster that this process started, if nobody in it uses it any more. Repeating it does nothing."""
+    with _lock:
+        _users.discard(system)
+        _end_unused()
+
+
+def joined_settings(asked: Settings, running: Settings) -> Settings:
+    """The settings of a client that asks for `asked` and finds `running`.
+
+    Raises `Invalid` for a setting of the system that `asked` gives explicitly, in code or in the environment,
+    and that differs.
+    """
+    for name in sorted(asked.model_fields_set - _OF_THE_CLIENT):
+        theirs, ours = getattr(running, name), getattr(asked, name)
+        if theirs == ours:
+            continue
+        values = "other values" if name in _SECRET else f"{theirs!r} and {ours!r}"
         raise Invalid(
-            f"a system with data={theirs.data!r} runs in namespace {settings.namespace!r}, not {settings.data!r}: "
-            "leave data unset to join it, or give another namespace",
-            argument="data",
+            f"a system runs in namespace {asked.namespace!r} with another {name} than the one asked for "
+            f"({values}): leave {name} unset (MEMOS_RAY_{name.upper()} too) to join it, or give another namespace",
+            argument=name,
         )
-    return System(theirs, running, _find(EMBEDDER_NAME, settings.namespace), started)
+    return running.model_copy(update={"call_timeout_s": asked.call_timeout_s})
 
 
 def up(settings: Settings) -> System:
-    """Starts a Ray head on this machine that outlives this process (unless one runs), and the system on it."""
-    if settings.address is None and local_head.address() is None:
+    """Starts a Ray head on this machine that outlives this process (unless one runs), and the system on it.
+
+    With an address, in `settings` or in RAY_ADDRESS, starts the system there. Raises `Invalid` for "local".
+    """
+    address = cluster_address(settings)
+    if address == LOCAL:
+        raise Invalid(
+            "a Ray at 'local' ends with this process: leave the address (and RAY_ADDRESS) unset, or name a cluster",
+            argument="address",
+        )
+    if address is None:
         prepare_environment()
         local_head.start()
     return connect(settings)
 
 
+def running(settings: Settings) -> bool:
+    """Whether there is a system to join. Starts nothing. Raises `Unavailable` if the cluster does not answer."""
+    with _lock:
+        if not ray.is_initialized() and cluster_address(settings) in (None, LOCAL):
+            return False
+        _ensure_ray(settings)
+        return _find(DIRECTORY_NAME, settings.namespace) is not None
+
+
 def down(settings: Settings) -> bool:
-    """Drains and ends the system, then the Ray head that `up` started, if it did. False if nothing was running."""
-    if not ray.is_initialized() and settings.address is None and local_head.address() is None:
-        return False
-    _ensure_ray(settings)
-    directory = _find(DIRECTORY_NAME, settings.namespace)
-    if directory is not None:
-        _end_system(settings, directory)
-    ray.shutdown()
-    return local_head.stop() or directory is not None
+    """Drains and ends the system, then the Ray head if `up` started it. False if nothing was running."""
+    global _own_cluster
+    with _lock:
+        address = cluster_address(settings)
+        if not ray.is_initialized() and address in (None, LOCAL):
+            return address is None and local_head.stop()  # there may be one that does not answer any more
+        _ensure_ray(settings)
+        directory = _find(DIRECTORY_NAME, settings.namespace)
+        if directory is not None:
+            _end_system(settings, directory)
+        ray.shutdown()
+        _own_cluster = None
+        _users.clear()
+        ended_head = address in (None, local_head.address()) and local_head.stop()
+        return ended_head or directory is not None
 
 
 def _end_system(settings: Settings, directory: Any) -> None:
@@ -93,22 +163,27 @@ def _end_system(settings: Settings, directory: Any) -> None:
         ray.kill(embedder)
 
 
-def _ensure_ray(settings: Settings) -> bool:
-    """Connects this process to Ray. True if that started a cluster that ends with this process."""
+def _ensure_ray(settings: Settings) -> None:
+    """Connects this process to Ray."""
+    global _own_cluster
     if ray.is_initialized():
-        return False
+        _check_cluster(settings.address)
+        return
     prepare_environment()
+    _keep_deaths_quiet()
     common: dict[str, Any] = {
         "namespace": settings.namespace,
         "log_to_driver": False,
         "logging_level": logging.ERROR,
     }
-    own_head = local_head.address()
-    address = settings.address or os.environ.get("RAY_ADDRESS") or own_head or "local"
-    if address == "local":
-        ray.init(address="local", include_dashboard=False, **common)
-        return True
-    if address == own_head:  # Ray takes up the token by itself only where it finds the cluster by itself
+    address = cluster_address(settings) or LOCAL
+    if address == LOCAL:
+        ray.init(address=LOCAL, include_dashboard=False, **common)
+        _own_cluster = ray.get_runtime_context().gcs_address
+        return
+    if (
+        address == local_head.address()
+    ):  # Ray takes up the token by itself only where it finds the cluster by itself
         from ray._private.authentication.authentication_token_setup import (
             maybe_enable_token_auth_if_token_available,
         )
@@ -121,11 +196,44 @@ def _ensure_ray(settings: Settings) -> bool:
             f"no Ray cluster answers at {address!r} ({error}); `memos-ray up` starts one on this machine",
             what="ray",
         ) from error
-    return False
+
+
+def _check_cluster(asked: str | None) -> None:
+    """Raises `Invalid` unless the cluster that this process uses already is the one asked for."""
+    # The address of a Ray Client server says nothing of the cluster behind it.
+    if asked is None or asked == "auto" or asked.startswith("ray://"):
+        return
+    here = ray.get_runtime_context().gcs_address
+    if here == _own_cluster if asked == LOCAL else _endpoint(asked) == _endpoint(here):
+        return
+    raise Invalid(
+        f"this process uses the Ray cluster at {here!r} already, not {asked!r}: leave address unset to stay with it, "
+        "or call ray.shutdown() first",
+        argument="address",
+    )
+
+
+def _endpoint(address: str) -> tuple[str, str]:
+    """(IP, port); the IP by which the cluster knows this machine in place of a loopback's."""
+    host, _, port = address.rpartition(":")
+    try:
+        ip = socket.gethostbyname(host)
+    except OSError:
+        return host, port
+    return (ray.util.get_node_ip_address() if ip.startswith("127.") else ip), port
+
+
+def _end_unused() -> None:
+    global _own_cluster
+    if _own_cluster is None or _users:
+        return
+    if ray.is_initialized() and ray.get_runtime_context().gcs_address == _own_cluster:
+        ray.shutdown()
+    _own_cluster = None
 
 
 def prepare_environment() -> None:
-    """What Ray and its workers should find: nothing that waits for a network which may not be there.
+    """What Ray and its workers should find: nothing that reports home or waits for a network that is not there.
 
     Token authentication is Ray's own default for clusters that this starts, and for joining one where a token
     is; RAY_AUTH_MODE overrides it. Ray announces it with a warning on every start, which is kept quiet.
@@ -133,8 +241,19 @@ def prepare_environment() -> None:
     # Ray starts its processes by fork and exec: nothing of Lance runs in between.
     warnings.filterwarnings("ignore", message="lance is not fork-safe")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")
     logging.getLogger("ray._private.authentication.authentication_token_setup").setLevel(logging.ERROR)
+
+
+def _keep_deaths_quiet() -> None:
+    """Keeps Ray's paragraph on every process that dies off the script's stdout: clients find a new host by themselves.
+
+    `log_to_driver=False` does not cover it. RAY_DEDUP_LOGS_SKIP_REGEX does, but Ray reads that when it is
+    imported, which is long ago here; if the user has set it, it stays as it is.
+    """
+    from ray._private.ray_logging import stdout_deduplicator
+
+    if stdout_deduplicator.skip_re is None:
+        stdout_deduplicator.skip_re = re.compile("^A worker died or was killed while executing a task")
 
 
 def _create(settings: Settings) -> None:

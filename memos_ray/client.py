@@ -27,6 +27,7 @@ class Connection:
 
     def __init__(self, settings: Settings) -> None:
         system = _siblings.load("cluster.launch").connect(settings)
+        self._system = system
         self.settings: Settings = system.settings
         self.started_ray: bool = system.started_ray
         self._directory = system.directory
@@ -86,9 +87,8 @@ class Connection:
         return failed.host_name
 
     def close(self) -> None:
-        """Ends the Ray cluster if this process started it."""
-        if self.started_ray:
-            ray.shutdown()
+        """Ends the Ray cluster if this process started it and no other connection uses it."""
+        _siblings.load("cluster.launch").release(self._system)
 
 
 class _Attempts:

@@ -54,8 +54,6 @@ class Settings(BaseSettings):
     )
     compact_every: int = Field(64, ge=2, description="Commits after which a cube compacts its journal.")
     cleanup_keep_s: float = Field(600.0, ge=600.0, description="Age of journal versions that clean-up keeps.")
-    op_window_days: int = Field(30, ge=1, description="How long a repeated op_id is recognised.")
-    op_window_min: int = Field(100_000, ge=1, description="…and for how many operations at least.")
 
     max_text_bytes: int = Field(
         256 * 1024, ge=1, description="Longest text of one memory; longer ones: ingest as document."
@@ -69,3 +67,10 @@ class Settings(BaseSettings):
     def _absolute(cls, value: str) -> str:
         """Actors run in folders of their own, so a local root is made absolute where it is first read."""
         return value if "://" in value else str(Path(value).expanduser().resolve())
+
+    @field_validator("embedder")
+    @classmethod
+    def _absolute_folder(cls, value: str) -> str:
+        folder = Path(value).expanduser()
+        named = value.strip() in ("", "minilm", "hash") or value.startswith("openai:")
+        return str(folder.resolve()) if not named and folder.is_dir() else value

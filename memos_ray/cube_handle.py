@@ -8,11 +8,13 @@ from typing import Any, Protocol
 
 import pyarrow as pa
 
+from memos_ray.arguments import check_filters, check_query, wanted_hits
 from memos_ray.cube.requests import KEEP, SnapshotResult, WriteResult
-from memos_ray.errors import Invalid
 from memos_ray.ids import check_id, new_op_id
 from memos_ray.ingest.timestamps import parse_utc
 from memos_ray.types import HistoryEntry, MemoryItem, SearchHit
+
+Scope = Mapping[str, str]
 
 
 class Call(Protocol):
@@ -106,7 +108,7 @@ class AsyncCube:
         self,
         query: str,
         *,
-        top_k: int = 20,
+        top_k: int | None = None,
         filters: Mapping[str, Any] | None = None,
         threshold: float | None = None,
         explain: bool = False,
@@ -116,9 +118,9 @@ class AsyncCube:
         neighbours: int = 0,
         consistency: str | None = None,
     ) -> list[SearchHit]:
-        """The best hits, best first. See `AsyncMemOS.search`."""
-        if not isinstance(query, str) or not query.strip():
-            raise Invalid(f"query must be a non-empty text, not {query!r}", argument="query")
+        """The best hits, best first: 20, or under a budget as many as fit. See `AsyncMemOS.search`."""
+        check_query(query)
+        wanted_hits(top_k, budget_tokens)
         hits: list[SearchHit] = await self._call(
             self.cube_id,
             "search",
@@ -137,12 +139,23 @@ class AsyncCube:
         )
         return hits
 
-    async def get(self, memory_id: str, *, as_of: Any = None, known_at: Any = None) -> MemoryItem:
-        """One memory, following merges. Raises `NotFound`."""
+    async def get(
+        self, memory_id: str, *, as_of: Any = None, known_at: Any = None, scope: Scope | None = None
+    ) -> MemoryItem:
+        """One memory, following merges. Raises `NotFound`.
+
+        Here and in other verbs, `scope` gives ids (user_id, agent_id, run_id) that the memory must have in its
+        metadata; one that has others is not found.
+        """
         item: MemoryItem = await self._call(
             self.cube_id,
             "get",
-            {"memory_id": memory_id, "as_of": _time(as_of, "as_of"), "known_at": _time(known_at, "known_at")},
+            {
+                "memory_id": memory_id,
+                "as_of": _time(as_of, "as_of"),
+                "known_at": _time(known_at, "known_at"),
+                "scope": scope,
+            },
         )
         return item
 
@@ -154,7 +167,7 @@ class AsyncCube:
         as_of: Any = None,
         known_at: Any = None,
     ) -> list[MemoryItem]:
-        """Memories in the order they were recorded."""
+        """Memories in the order they were recorded; with a `limit`, the newest of them."""
         items: list[MemoryItem] = await self._call(
             self.cube_id,
             "get_all",
@@ -177,6 +190,7 @@ class AsyncCube:
         valid_to: Any = KEEP,
         expires_at: Any = KEEP,
         if_version: int | None = None,
+        scope: Scope | None = None,
         op_id: str | None = None,
     ) -> WriteResult:
         """A new version: see `AsyncMemOS.update`. `KEEP` leaves a field alone; None takes a time off."""
@@ -190,29 +204,38 @@ class AsyncCube:
             valid_to=_time(valid_to, "valid_to"),
             expires_at=_time(expires_at, "expires_at"),
             if_version=if_version,
+            scope=scope,
         )
 
-    async def delete(self, memory_id: str, *, op_id: str | None = None) -> WriteResult:
+    async def delete(
+        self, memory_id: str, *, scope: Scope | None = None, op_id: str | None = None
+    ) -> WriteResult:
         """Hides a memory. See `AsyncMemOS.delete`."""
-        return await self._write("delete", op_id, memory_id=memory_id)
+        return await self._write("delete", op_id, memory_id=memory_id, scope=scope)
 
     async def delete_all(
         self, *, filters: Mapping[str, Any] | None = None, op_id: str | None = None
     ) -> WriteResult:
         """Deletes what the filters select; without any, everything in this cube."""
-        return await self._write("delete_all", op_id, filters=filters)
+        return await self._write("delete_all", op_id, filters=check_filters(filters))
 
-    async def archive(self, memory_id: str, *, op_id: str | None = None) -> WriteResult:
+    async def archive(
+        self, memory_id: str, *, scope: Scope | None = None, op_id: str | None = None
+    ) -> WriteResult:
         """Puts a memory away."""
-        return await self._write("archive", op_id, memory_id=memory_id)
+        return await self._write("archive", op_id, memory_id=memory_id, scope=scope)
 
-    async def restore(self, memory_id: str, *, op_id: str | None = None) -> WriteResult:
+    async def restore(
+        self, memory_id: str, *, scope: Scope | None = None, op_id: str | None = None
+    ) -> WriteResult:
         """Brings an archived memory back."""
-        return await self._write("restore", op_id, memory_id=memory_id)
+        return await self._write("restore", op_id, memory_id=memory_id, scope=scope)
 
-    async def history(self, memory_id: str) -> list[HistoryEntry]:
+    async def history(self, memory_id: str, *, scope: Scope | None = None) -> list[HistoryEntry]:
         """Every version, oldest first."""
-        entries: list[HistoryEntry] = await self._call(self.cube_id, "history", {"memory_id": memory_id})
+        entries: list[HistoryEntry] = await self._call(
+            self.cube_id, "history", {"memory_id": memory_id, "scope": scope}
+        )
         return entries
 
     async def snapshot(self, name: str, *, op_id: str | None = None) -> SnapshotResult:

@@ -54,6 +54,11 @@ def check_id(value: object, argument: str) -> str:
     return value
 
 
+def named_after(key: str, value: str) -> str | None:
+    """The id of the cube that belongs to a user or an agent; None for `run_id`, which names no cube."""
+    return None if key == "run_id" else f"{key.removesuffix('_id')}:{value}"
+
+
 def resolve_cube_id(
     *,
     cube_id: str | None = None,
@@ -63,16 +68,17 @@ def resolve_cube_id(
 ) -> tuple[str, dict[str, str]]:
     """Which cube a call means, and the scope filters that the other ids become.
 
-    `cube_id` wins; else `user:<user_id>`; else `agent:<agent_id>`. Raises `Invalid` if only `run_id`, or
+    An id that the cube is named after (`user_id="u"` of the cube "user:u") is none: what lies in it does not
+    repeat it. `cube_id` wins; else `user:<user_id>`; else `agent:<agent_id>`. Raises `Invalid` if only `run_id`, or
     nothing, is given.
     """
     given = {"user_id": user_id, "agent_id": agent_id, "run_id": run_id}
     scope = {k: check_id(v, k) for k, v in given.items() if v is not None}
     if cube_id is not None:
-        return check_id(cube_id, "cube_id"), scope
+        check_id(cube_id, "cube_id")
+        return cube_id, {k: v for k, v in scope.items() if named_after(k, v) != cube_id}
     for key in ("user_id", "agent_id"):
         if key in scope:
-            value = scope.pop(key)
-            return check_id(f"{key.removesuffix('_id')}:{value}", key), scope
+            return check_id(named_after(key, scope.pop(key)), key), scope
     hint = "run_id alone does not name a cube; " if "run_id" in scope else ""
     raise Invalid(f"{hint}give cube_id, user_id or agent_id", argument="cube_id")

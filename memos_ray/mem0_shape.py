@@ -7,6 +7,7 @@ from dataclasses import fields
 from datetime import datetime
 from typing import Any
 
+from memos_ray.arguments import check_whole
 from memos_ray.cube.requests import WriteResult
 from memos_ray.errors import Invalid
 from memos_ray.ingest.timestamps import parse_utc
@@ -64,3 +65,28 @@ def scoped_filters(
             )
         ids[key] = value
     return ids, rest
+
+
+def within(
+    filters: Mapping[str, Any], ids: Mapping[str, str | None], scope: Mapping[str, str]
+) -> dict[str, Any] | None:
+    """The filters in a cube that `ids` and perhaps more named, `scope` being what else they say.
+
+    Both must hold, also where both speak of one id. None for no condition. Raises `Invalid` for a filter on the
+    id that the cube is named after: no memory in it repeats that.
+    """
+    for key in filters.keys() & ids.keys():
+        if ids[key] is not None and key not in scope:
+            raise Invalid(
+                f"{key}={ids[key]!r} names the whole cube; leave {key} out of the filters", argument="filters"
+            )
+    if scope.keys() & filters.keys():
+        return {"AND": [dict(filters), dict(scope)]}
+    return {**filters, **scope} or None
+
+
+def one_number(top_k: int | None, limit: int | None) -> int | None:
+    """mem0's `limit` is another name of `top_k`. Raises `Invalid` if they contradict each other."""
+    if top_k is not None and limit is not None and top_k != limit:
+        raise Invalid(f"top_k={top_k} and limit={limit} contradict each other; give top_k", argument="limit")
+    return limit if top_k is None else check_whole(top_k, "top_k", 1)

@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypedDict, Unpack
 
+from memos_ray.arguments import check_query, wanted_hits
 from memos_ray.client import Connection
 from memos_ray.config import Settings
 from memos_ray.cube.requests import KEEP
 from memos_ray.cube_handle import AsyncCube
 from memos_ray.errors import Invalid, NotFound
 from memos_ray.ids import new_op_id, resolve_cube_id
-from memos_ray.mem0_shape import added, listed, one, parse_expiration, scoped_filters
+from memos_ray.mem0_shape import added, listed, one, one_number, parse_expiration, scoped_filters, within
 from memos_ray.retrieval.merge import merge_hits
 from memos_ray.types import SearchHit
 
@@ -180,33 +181,32 @@ class AsyncMemOS:
         """The memories that answer the query best, from one cube or several.
 
         `as_of` asks what was true then, `known_at` what had been recorded then. `budget_tokens` packs as many
-        hits as fit. `neighbours` adds that many turns before and after each hit. `filters` may hold the ids, as
-        mem0's do. A cube that does not exist yet has no hits.
+        hits as fit: `top_k` at most, or 1000; without a budget, `top_k` is 20 unless given. `neighbours` adds that many
+        turns before and after each hit. `filters` may hold the ids, as mem0's do. A cube that does not exist yet has no hits.
         """
         if rerank:
             raise Invalid("no reranker is configured; leave rerank=False", argument="rerank")
-        if top_k is not None and limit is not None and top_k != limit:
-            raise Invalid(
-                f"top_k={top_k} and limit={limit} contradict each other; give top_k", argument="limit"
-            )
+        check_query(query)
+        k = wanted_hits(one_number(top_k, limit), budget_tokens)
         ids, rest = scoped_filters(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         if cube_ids is not None:
-            if cube_id is not None or not cube_ids:
-                raise Invalid("give cube_id or a non-empty cube_ids, not both", argument="cube_ids")
-            targets = list(dict.fromkeys(resolve_cube_id(cube_id=c)[0] for c in cube_ids))
-            scope = {k: v for k, v in ids.items() if v is not None}
+            if cube_id is not None or not cube_ids or isinstance(cube_ids, str):
+                raise Invalid("give cube_id or a non-empty list of cube_ids, not both", argument="cube_ids")
+            named: list[str | None] = list(cube_ids)
         else:
-            target, scope = resolve_cube_id(cube_id=cube_id, **ids)
-            targets = [target]
+            named = [cube_id]
+        targets = {}
+        for name in named:
+            target, scope = resolve_cube_id(cube_id=name, **ids)
+            targets[target] = within(rest, ids, scope)
         connection = await self._ready()
-        k = top_k if top_k is not None else limit if limit is not None else 20
 
-        async def ask(target: str) -> list[SearchHit]:
+        async def ask(target: str, wanted: dict[str, Any] | None) -> list[SearchHit]:
             try:
                 return await AsyncCube(target, connection.call).search(
                     query,
                     top_k=k,
-                    filters={**rest, **scope} or None,
+                    filters=wanted,
                     threshold=threshold,
                     explain=explain,
                     as_of=as_of,
@@ -220,7 +220,7 @@ class AsyncMemOS:
                     raise
                 return []
 
-        per_cube = await asyncio.gather(*(ask(t) for t in targets))
+        per_cube = await asyncio.gather(*(ask(t, wanted) for t, wanted in targets.items()))
         hits = (
             per_cube[0] if len(per_cube) == 1 else merge_hits(per_cube, top_k=k, budget_tokens=budget_tokens)
         )
@@ -230,8 +230,8 @@ class AsyncMemOS:
         self, memory_id: str, *, as_of: Any = None, known_at: Any = None, **ids: Unpack[CubeIds]
     ) -> dict[str, Any]:
         """One memory. The id of a merged one gives the one it was merged into. Raises `NotFound`."""
-        cube, _ = await self._cube(**_ids(ids))
-        return one(await cube.get(memory_id, as_of=as_of, known_at=known_at))
+        cube, scope = await self._cube(**_ids(ids))
+        return one(await cube.get(memory_id, as_of=as_of, known_at=known_at, scope=scope))
 
     async def get_all(
         self,
@@ -243,14 +243,15 @@ class AsyncMemOS:
         known_at: Any = None,
         **ids: Unpack[CubeIds],
     ) -> dict[str, Any]:
-        """Memories in the order they were recorded, newest last."""
+        """Memories in the order they were recorded, newest last; `top_k` (or `limit`): so many of the newest."""
+        most = one_number(top_k, limit)
         named = _ids(ids)
         cube_id = named.pop("cube_id", None)
         from_filters, rest = scoped_filters(filters, **named)
         cube, scope = await self._cube(cube_id, **from_filters)
         try:
             items = await cube.get_all(
-                filters={**rest, **scope} or None, limit=top_k or limit, as_of=as_of, known_at=known_at
+                filters=within(rest, from_filters, scope), limit=most, as_of=as_of, known_at=known_at
             )
         except NotFound:
             return {"results": []}
@@ -274,7 +275,7 @@ class AsyncMemOS:
         What is not given stays as it is; `metadata` is replaced as a whole. `valid_to` or `expiration_date` None
         takes it off.
         """
-        cube, _ = await self._cube(**_ids(ids))
+        cube, scope = await self._cube(**_ids(ids))
         result = await cube.update(
             memory_id,
             text=text,
@@ -283,6 +284,7 @@ class AsyncMemOS:
             valid_to=valid_to,
             expires_at=expiration_date if expiration_date is KEEP else parse_expiration(expiration_date),
             if_version=if_version,
+            scope=scope,
             op_id=op_id,
         )
         return added(result, cube.cube_id)
@@ -291,8 +293,8 @@ class AsyncMemOS:
         self, memory_id: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]
     ) -> dict[str, Any]:
         """Hides a memory from everything but history, `known_at` and a snapshot's restore."""
-        cube, _ = await self._cube(**_ids(ids))
-        return added(await cube.delete(memory_id, op_id=op_id), cube.cube_id)
+        cube, scope = await self._cube(**_ids(ids))
+        return added(await cube.delete(memory_id, scope=scope, op_id=op_id), cube.cube_id)
 
     async def delete_all(
         self, *, filters: Mapping[str, Any] | None = None, op_id: str | None = None, **ids: Unpack[CubeIds]
@@ -302,48 +304,46 @@ class AsyncMemOS:
         cube_id = named.pop("cube_id", None)
         from_filters, rest = scoped_filters(filters, **named)
         cube, scope = await self._cube(cube_id, **from_filters)
-        return added(await cube.delete_all(filters={**rest, **scope} or None, op_id=op_id), cube.cube_id)
+        return added(
+            await cube.delete_all(filters=within(rest, from_filters, scope), op_id=op_id), cube.cube_id
+        )
 
     async def archive(
         self, memory_id: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]
     ) -> dict[str, Any]:
         """Puts a memory away: search does not see it, `restore` brings it back."""
-        cube, _ = await self._cube(**_ids(ids))
-        return added(await cube.archive(memory_id, op_id=op_id), cube.cube_id)
+        cube, scope = await self._cube(**_ids(ids))
+        return added(await cube.archive(memory_id, scope=scope, op_id=op_id), cube.cube_id)
 
     async def restore(
         self, memory_id: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]
     ) -> dict[str, Any]:
         """Brings an archived memory back."""
-        cube, _ = await self._cube(**_ids(ids))
-        return added(await cube.restore(memory_id, op_id=op_id), cube.cube_id)
+        cube, scope = await self._cube(**_ids(ids))
+        return added(await cube.restore(memory_id, scope=scope, op_id=op_id), cube.cube_id)
 
     async def history(self, memory_id: str, **ids: Unpack[CubeIds]) -> dict[str, Any]:
         """Every version of a memory, oldest first, deleted ones too."""
-        cube, _ = await self._cube(**_ids(ids))
-        return {"results": [listed(entry) for entry in await cube.history(memory_id)]}
+        cube, scope = await self._cube(**_ids(ids))
+        return {"results": [listed(entry) for entry in await cube.history(memory_id, scope=scope)]}
 
     async def snapshot(
         self, name: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]
     ) -> dict[str, Any]:
-        """Names the cube's present state."""
-        cube, _ = await self._cube(**_ids(ids))
+        """Names the present state of a whole cube."""
+        cube = await self._whole_cube("snapshot", ids)
         return {**listed(await cube.snapshot(name, op_id=op_id)), "cube_id": cube.cube_id}
 
     async def restore_snapshot(
         self, name: str, *, op_id: str | None = None, **ids: Unpack[CubeIds]
     ) -> dict[str, Any]:
         """Brings every memory back to what it was at the snapshot, as new versions: history is kept."""
-        cube, _ = await self._cube(**_ids(ids))
+        cube = await self._whole_cube("restore_snapshot", ids)
         return added(await cube.restore_snapshot(name, op_id=op_id), cube.cube_id)
 
     async def reset(self, **ids: Unpack[CubeIds]) -> dict[str, Any]:
         """Gives a cube a new, empty life. Refused without a cube, user or agent."""
-        cube, scope = await self._cube(**_ids(ids))
-        if scope:
-            raise Invalid(
-                f"reset empties a whole cube; {sorted(scope)} would be ignored", argument=next(iter(scope))
-            )
+        cube = await self._whole_cube("reset", ids)
         connection = await self._ready()
         connection.forget(cube.cube_id)
         located = await connection.ask_directory("reset", cube.cube_id, new_op_id())
@@ -365,7 +365,7 @@ class AsyncMemOS:
         from memos_ray.cube.portable import read_memcube
 
         manifest, table = await asyncio.to_thread(read_memcube, Path(path))
-        target, _ = resolve_cube_id(cube_id=cube_id or manifest["cube_id"])
+        target, _ = resolve_cube_id(cube_id=manifest["cube_id"] if cube_id is None else cube_id)
         await (await self._ready()).ask_directory("import_cube", target, table, new_op_id())
         return {"cube_id": target, "rows": table.num_rows}
 
@@ -374,7 +374,7 @@ class AsyncMemOS:
         return await (await self.cube(cube_id)).stats()
 
     async def status(self) -> dict[str, Any]:
-        """What runs: settings, hosts with the cubes they hold, and the number of registered cubes."""
+        """What runs: settings, hosts with the cubes they hold, and the number of these cubes."""
         connection = await self._ready()
         hosts = await connection.ask_directory("hosts")
         return {
@@ -394,6 +394,15 @@ class AsyncMemOS:
     ) -> tuple[AsyncCube, dict[str, str]]:
         target, scope = resolve_cube_id(cube_id=cube_id, user_id=user_id, agent_id=agent_id, run_id=run_id)
         return await self.cube(target), scope
+
+    async def _whole_cube(self, verb: str, ids: CubeIds) -> AsyncCube:
+        cube, scope = await self._cube(**_ids(ids))
+        if scope:
+            raise Invalid(
+                f"{verb} concerns all of cube {cube.cube_id!r}; {sorted(scope)} would be ignored",
+                argument=next(iter(scope)),
+            )
+        return cube
 
 
 def make_settings(settings: Settings | None, overrides: Mapping[str, Any]) -> Settings:

@@ -6,14 +6,11 @@ true after an `as_of` may be, and after the kill the answer must be the same. Ot
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import signal
-import sys
 import tempfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -79,16 +76,7 @@ def _tell(memory: MemOS, show: Show) -> None:
     for question in load_example(CHINESE[0])["questions"][: CHINESE[2]]:
         _ask(memory, show, CHINESE[1], question)
     show.heading("5. SIGKILL", "the process that holds the cube dies, without a chance to save anything")
-    with _only(show.session):
-        _kill(memory, show, ENGLISH[1], questions[0])
-
-
-@contextlib.contextmanager
-def _only(session: Session) -> Iterator[None]:
-    """Keeps what others print off the screen: Ray says at length, and some time later, that a worker died."""
-    session.out.file, session.err.file = sys.stdout, sys.stderr
-    with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        yield
+    _kill(memory, show, ENGLISH[1], questions[0])
 
 
 def _ingest(memory: MemOS, show: Show, example: tuple[str, str, int]) -> None:

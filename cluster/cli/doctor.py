@@ -14,7 +14,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Literal
 
-from cluster import local_head
+from cluster.address import cluster_address
 from memos_ray import __version__
 from memos_ray._siblings import PACKAGES, shadowed_by
 from memos_ray.config import Settings
@@ -52,7 +52,7 @@ def repair(settings: Settings, cube_id: str) -> Finding:
 
     Raises `Unavailable` while a system runs on this machine, and `Corrupt` if no version can be read.
     """
-    if os.environ.get("RAY_ADDRESS") or settings.address or local_head.address():
+    if cluster_address(settings) is not None:
         raise Unavailable("a system may be using this cube: end it first (`memos-ray down`)", what="system")
     (record,) = _records(settings, cube_id)
     path = journal_path(settings.data, cube_id, record.incarnation)

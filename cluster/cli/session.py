@@ -154,7 +154,7 @@ class Session:
     def run(self, body: Callable[[], int | None]) -> int:
         """Runs a command's body; an error becomes one line on stderr and an exit code.
 
-        With `--json`, whatever others print (Ray does, when a worker dies) goes to stderr.
+        With `--json`, whatever others print goes to stderr.
         """
         try:
             with redirect_stdout(sys.stderr) if self.as_json else nullcontext():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 from importlib import metadata
 from typing import Annotated, Any
@@ -68,7 +67,7 @@ def down(session: Session) -> None:
 def status(session: Session) -> None:
     """Show the running system: its processes, and which cubes they hold."""
     settings = _settings(session)
-    if not (settings.address or os.environ.get("RAY_ADDRESS") or load("cluster.local_head").address()):
+    if not load("cluster.launch").running(settings):
         if session.as_json:
             session.emit({"running": False})
         else:

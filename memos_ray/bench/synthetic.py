@@ -103,7 +103,9 @@ class SyntheticEmbedder:
 
     def __init__(self) -> None:
         self.last_query = ""
-        self._queries: dict[str, NDArray[np.float32]] = {}  # as the shared embedder remembers repeated queries
+        self._queries: dict[
+            str, NDArray[np.float32]
+        ] = {}  # as the shared embedder remembers repeated queries
 
     async def ready(self) -> object:
         """At once."""

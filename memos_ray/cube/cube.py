@@ -8,14 +8,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import datetime
-from typing import Any, Literal, ParamSpec, TypeVar
+from typing import Any, Literal, TypeVar
 
+import numpy as np
 import pyarrow as pa
 
+from memos_ray.arguments import check_filters, check_flag, check_query, check_whole, wanted_hits
 from memos_ray.config import Settings
 from memos_ray.cube import views
-from memos_ray.cube.filters import parse_filter
+from memos_ray.cube.filters import parse_filter, scope_filter
 from memos_ray.cube.graph import MemoryGraph
 from memos_ray.cube.journal import Journal
 from memos_ray.cube.merging import NearDuplicates
@@ -42,11 +46,14 @@ from memos_ray.cube.state import CubeState
 from memos_ray.cube.upkeep import VectorUpkeep
 from memos_ray.cube.validate import Limits
 from memos_ray.errors import Invalid, Moved, NotFound
+from memos_ray.ids import check_id
 from memos_ray.ingest.dates import find_mentions
 from memos_ray.ingest.deriving import derive, derived_op_id
 from memos_ray.ingest.documents import parse_document
+from memos_ray.ingest.drafts import MemoryDraft
 from memos_ray.ingest.entities import find_entities, unique
 from memos_ray.ingest.messages import parse_messages
+from memos_ray.ingest.sizes import message_sizes, text_size, triple_sizes
 from memos_ray.ingest.triples import parse_triples
 from memos_ray.process import rss_bytes
 from memos_ray.protocols import Clock, Extractor
@@ -79,12 +86,12 @@ VERBS = frozenset(
 )
 
 Consistency = Literal["latest"] | None
-Parameters = ParamSpec("Parameters")
+Scope = Mapping[str, str]  # user_id, agent_id or run_id that a memory must have
 T = TypeVar("T")
 
-# What is larger is parsed in a thread, so that it does not hold up everybody else (10,000 messages take a second).
-_INLINE_MESSAGES = 100
-_INLINE_BYTES = 50_000
+# What is larger is parsed in a thread, so that it does not hold up everybody else: 16 kB take about 10 ms.
+_INLINE_ITEMS = 100
+_INLINE_BYTES = 16_000
 
 
 class MemCube:
@@ -127,9 +134,12 @@ class MemCube:
 
     async def close(self) -> None:
         """Drains the queue and stops the background work."""
-        await self._near.close()
-        await self._upkeep.close()
-        await self._journal.close()
+        async with (
+            AsyncExitStack() as stack
+        ):  # the last one pushed closes first; each closes whatever the others do
+            stack.push_async_callback(self._journal.close)
+            stack.push_async_callback(self._upkeep.close)
+            stack.push_async_callback(self._near.close)
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -153,11 +163,16 @@ class MemCube:
             "metadata": metadata,
             "expires_at": expires_at,
         }
-        large = isinstance(messages, list) and len(messages) > _INLINE_MESSAGES
-        drafts = await _parsed(large, parse_messages, messages, now=self._clock.now(), **call)
-        request = AddMemories(
-            drafts, op_id=op_id, call_digest=call_digest("add_messages", {"messages": messages, **call})
-        )
+        check_flag(infer, "infer")
+        settings, now = self._settings, self._clock.now()
+        size = message_sizes(messages, most=settings.max_text_bytes, max_batch=settings.max_batch)
+
+        def parse() -> AddMemories:
+            asked = {"messages": messages, **call, **({"infer": True} if infer else {})}
+            digest = call_digest("add_messages", asked)
+            return AddMemories(parse_messages(messages, now=now, **call), op_id=op_id, call_digest=digest)
+
+        request = await _parsed(parse, messages, size)
         result = await self._write(request)
         if not infer:
             return result
@@ -188,9 +203,13 @@ class MemCube:
             "metadata": metadata,
             "valid_from": timestamp,
         }
-        drafts = await _parsed(size > _INLINE_BYTES, parse_document, text, now=self._clock.now(), **call)
-        digest = call_digest("add_document", {"text": text, **call})
-        return await self._write(AddMemories(drafts, op_id=op_id, call_digest=digest))
+        now = self._clock.now()
+
+        def parse() -> AddMemories:
+            digest = call_digest("add_document", {"text": text, **call})
+            return AddMemories(parse_document(text, now=now, **call), op_id=op_id, call_digest=digest)
+
+        return await self._write(await _parsed(parse, text, size))
 
     async def add_triples(
         self,
@@ -203,10 +222,15 @@ class MemCube:
     ) -> WriteResult:
         """See `AsyncMemOS.add_triples`."""
         call: dict[str, Any] = {"functional": functional, "metadata": metadata, "valid_from": timestamp}
-        large = isinstance(triples, list) and len(triples) > _INLINE_MESSAGES
-        drafts = await _parsed(large, parse_triples, triples, now=self._clock.now(), **call)
-        digest = call_digest("add_triples", {"triples": triples, **call})
-        return await self._write(AddMemories(drafts, op_id=op_id, call_digest=digest))
+        check_flag(functional, "functional")
+        settings, now = self._settings, self._clock.now()
+        size = triple_sizes(triples, most=settings.max_text_bytes, max_batch=settings.max_batch)
+
+        def parse() -> AddMemories:
+            digest = call_digest("add_triples", {"triples": triples, **call})
+            return AddMemories(parse_triples(triples, now=now, **call), op_id=op_id, call_digest=digest)
+
+        return await self._write(await _parsed(parse, triples, size))
 
     async def update(
         self,
@@ -219,8 +243,13 @@ class MemCube:
         valid_to: MaybeTime = KEEP,
         expires_at: MaybeTime = KEEP,
         if_version: int | None = None,
+        scope: Scope | None = None,
     ) -> WriteResult:
         """See `AsyncMemOS.update`. A new text is read for entities and dates like any other."""
+        check_id(memory_id, "memory_id")
+        if if_version is not None:
+            check_whole(if_version, "if_version", 1)
+        size = text_size(text, "text", "text", self._settings.max_text_bytes)
         call: dict[str, Any] = {
             "text": text,
             "metadata": metadata,
@@ -229,34 +258,43 @@ class MemCube:
             "expires_at": expires_at,
             "if_version": if_version,
         }
-        found: dict[str, Any] = {}
-        known = self._state.find(memory_id) if isinstance(memory_id, str) else None
-        if isinstance(text, str) and known is not None:
-            said_at = valid_from if isinstance(valid_from, datetime) else known.valid_from
-            speaker = known.source.speaker
-            names = find_entities(text, (speaker,) if speaker else ())
-            found = {
-                "entities": unique((speaker, *names)) if speaker else names,
-                "times": find_mentions(text, said_at),
-            }
-        digest = call_digest("update", {"memory_id": memory_id, **call})
-        return await self._write(UpdateMemory(memory_id, op_id=op_id, call_digest=digest, **call, **found))
+        await self._check_scope(memory_id, scope, op_id)
+        known = self._state.find(memory_id)
 
-    async def delete(self, memory_id: str, *, op_id: str) -> WriteResult:
+        def read() -> UpdateMemory:
+            found: dict[str, Any] = {}
+            if isinstance(text, str) and known is not None:
+                said_at = valid_from if isinstance(valid_from, datetime) else known.valid_from
+                speaker = known.source.speaker
+                names = find_entities(text, (speaker,) if speaker else ())
+                found = {
+                    "entities": unique((speaker, *names)) if speaker else names,
+                    "times": find_mentions(text, said_at),
+                }
+            digest = _scoped_digest("update", {"memory_id": memory_id, **call}, scope)
+            return UpdateMemory(memory_id, op_id=op_id, call_digest=digest, **call, **found)
+
+        return await self._write(await _parsed(read, text, size))
+
+    async def delete(self, memory_id: str, *, op_id: str, scope: Scope | None = None) -> WriteResult:
         """See `AsyncMemOS.delete`."""
-        return await self._write(DeleteMemories((memory_id,), op_id=op_id))
+        digest = await self._check_one("delete", memory_id, scope, op_id)
+        return await self._write(DeleteMemories((memory_id,), op_id=op_id, call_digest=digest))
 
     async def delete_all(self, *, op_id: str, filters: Mapping[str, Any] | None = None) -> WriteResult:
         """See `AsyncMemOS.delete_all`."""
-        return await self._write(DeleteAll(filters or {}, everything=not filters, op_id=op_id))
+        wanted = check_filters(filters)
+        return await self._write(DeleteAll(wanted or {}, everything=not wanted, op_id=op_id))
 
-    async def archive(self, memory_id: str, *, op_id: str) -> WriteResult:
+    async def archive(self, memory_id: str, *, op_id: str, scope: Scope | None = None) -> WriteResult:
         """See `AsyncMemOS.archive`."""
-        return await self._write(ArchiveMemory(memory_id, op_id=op_id))
+        digest = await self._check_one("archive", memory_id, scope, op_id)
+        return await self._write(ArchiveMemory(memory_id, op_id=op_id, call_digest=digest))
 
-    async def restore(self, memory_id: str, *, op_id: str) -> WriteResult:
+    async def restore(self, memory_id: str, *, op_id: str, scope: Scope | None = None) -> WriteResult:
         """See `AsyncMemOS.restore`."""
-        return await self._write(RestoreMemory(memory_id, op_id=op_id))
+        digest = await self._check_one("restore", memory_id, scope, op_id)
+        return await self._write(RestoreMemory(memory_id, op_id=op_id, call_digest=digest))
 
     async def snapshot(self, name: str, *, op_id: str) -> SnapshotResult:
         """See `AsyncMemOS.snapshot`."""
@@ -274,7 +312,7 @@ class MemCube:
         self,
         query: str,
         *,
-        top_k: int = 20,
+        top_k: int | None = None,
         filters: Mapping[str, Any] | None = None,
         threshold: float | None = None,
         explain: bool = False,
@@ -285,14 +323,15 @@ class MemCube:
         consistency: Consistency = None,
     ) -> list[SearchHit]:
         """See `AsyncMemOS.search`. Waits for the vectors of everything that was written before it."""
+        check_query(query)
         options = SearchOptions(
-            top_k=top_k,
+            top_k=wanted_hits(top_k, budget_tokens),
             budget_tokens=budget_tokens,
             neighbours=neighbours,
             explain=explain,
             threshold=threshold,
         )
-        wanted = parse_filter(filters) if filters else None
+        wanted = parse_filter(filters) if check_filters(filters) else None
         self._searcher.catch_up()
         parsed = self._searcher.parse(query)
         vector = await self._upkeep.embed_query(parsed.dense_text)
@@ -306,15 +345,21 @@ class MemCube:
         return self._searcher.hits(ranked, explain=explain)
 
     async def get(
-        self, memory_id: str, *, as_of: datetime | None = None, known_at: datetime | None = None
+        self,
+        memory_id: str,
+        *,
+        as_of: datetime | None = None,
+        known_at: datetime | None = None,
+        scope: Scope | None = None,
     ) -> MemoryItem:
         """See `AsyncMemOS.get`."""
+        check_id(memory_id, "memory_id")
         await self._confirm(None)
         if as_of is None and known_at is None:
-            return self._state.get(memory_id)
+            return _within(self._state.get(memory_id), scope)
         slot = views.slot_at(self._state, memory_id, self._view(as_of, known_at))
         if slot is not None:
-            return self._state.item(slot)
+            return _within(self._state.item(slot), scope)
         raise NotFound(f"memory {memory_id} was not there at that time", what="memory", id=memory_id)
 
     async def get_all(
@@ -326,16 +371,19 @@ class MemCube:
         known_at: datetime | None = None,
     ) -> list[MemoryItem]:
         """See `AsyncMemOS.get_all`."""
-        if limit is not None and limit < 1:
-            raise Invalid(f"limit must be at least 1, not {limit}", argument="limit")
+        if limit is not None:
+            check_whole(limit, "limit", 1)
         wanted = parse_filter(filters)
         await self._confirm(None)
         slots = wanted.slots(self._state, self._view(as_of, known_at))
         return self._state.items(slots[-limit:] if limit is not None else slots)
 
-    async def history(self, memory_id: str) -> list[HistoryEntry]:
+    async def history(self, memory_id: str, *, scope: Scope | None = None) -> list[HistoryEntry]:
         """See `AsyncMemOS.history`."""
+        check_id(memory_id, "memory_id")
         await self._confirm(None)
+        if scope:
+            self._told(memory_id, scope)
         return self._state.history(memory_id)
 
     async def snapshots(self) -> dict[str, datetime]:
@@ -347,6 +395,13 @@ class MemCube:
         self, node: str, *, depth: int = 1, types: Sequence[str] | None = None
     ) -> dict[str, Any]:
         """See `AsyncCube.neighbours`."""
+        if not isinstance(node, str):
+            raise Invalid(f"node must be a memory id or 'entity:<name>', not {node!r:.100}", argument="node")
+        check_whole(depth, "depth", 1)
+        if types is not None and not (
+            isinstance(types, (list, tuple, set, frozenset)) and all(isinstance(t, str) for t in types)
+        ):
+            raise Invalid(f"types must be a list of link types, not {types!r:.100}", argument="types")
         await self._confirm(None)
         return self._graph.neighbours(node, depth=depth, types=types)
 
@@ -381,22 +436,76 @@ class MemCube:
         return result
 
     async def _derived(self, request: AddMemories, added: WriteResult) -> WriteResult:
-        """Derives facts from messages that are committed. A repeated call finds what the first one derived."""
-        op_id = derived_op_id(request.op_id)
-        derived = self._planner.recorded(request.principal, op_id)
-        if derived is None:
-            drafts = await derive(self._extractor, request.drafts)
-            origins = added.ids[: len(request.drafts)]
-            derived = await self._write(
-                AddMemories(
-                    drafts,
-                    origins=origins,
-                    op_id=op_id,
-                    call_digest=call_digest("derive", {"of": request.digest}),
+        """Derives facts from messages that are committed. A repeated call finds what the first one derived.
+
+        More of them than one write takes are written in portions, numbered so that 0 is written last: once that
+        is on record, all of them are.
+        """
+        done: list[WriteResult] = []
+        while isinstance(
+            found := self._planner.recorded(request.principal, derived_op_id(request.op_id, len(done))),
+            WriteResult,
+        ):
+            done.insert(0, found)
+        if not done:
+            kept = [(d, i) for d, i in zip(request.drafts, added.ids, strict=False) if self._is_there(i)]
+            drafts = await derive(self._extractor, [draft for draft, _ in kept]) if kept else []
+            origins = [origin for _, origin in kept]
+            starts = range(0, len(drafts) or 1, self._settings.max_batch)
+            for number, start in zip(reversed(range(len(starts))), starts, strict=True):
+                portion = drafts[start : start + self._settings.max_batch]
+                done.append(await self._add_derived(request, number, portion, origins))
+        return WriteResult(added.op_id, added.events + tuple(e for result in done for e in result.events))
+
+    async def _add_derived(
+        self, request: AddMemories, number: int, drafts: Sequence[MemoryDraft], origins: Sequence[str]
+    ) -> WriteResult:
+        """One portion, without what is derived from messages alone that are deleted by now."""
+        while True:
+            there = [self._is_there(origin) for origin in origins]
+            kept = [
+                replace(draft, derived_from=parents)
+                for draft in drafts
+                if (parents := tuple(p for p in draft.derived_from if there[p])) or not draft.derived_from
+            ]
+            used = sorted({p for draft in kept for p in draft.derived_from})
+            at = {p: i for i, p in enumerate(used)}
+            try:
+                return await self._write(
+                    AddMemories(
+                        [replace(d, derived_from=tuple(at[p] for p in d.derived_from)) for d in kept],
+                        origins=[origins[p] for p in used],
+                        op_id=derived_op_id(request.op_id, number),
+                        call_digest=call_digest("derive", {"of": request.digest}),
+                    )
                 )
-            )
-        assert isinstance(derived, WriteResult)
-        return WriteResult(added.op_id, added.events + derived.events)
+            except NotFound:  # one was deleted while this waited in the queue
+                if all(self._is_there(origins[p]) for p in used):
+                    raise
+
+    def _is_there(self, memory_id: str) -> bool:
+        return self._state.find(memory_id) is not None
+
+    async def _check_one(self, verb: str, memory_id: str, scope: Scope | None, op_id: str) -> str:
+        """Checks what a write to one memory names; returns its digest, empty if the request's own will do."""
+        check_id(memory_id, "memory_id")
+        await self._check_scope(memory_id, scope, op_id)
+        return _scoped_digest(verb, {"memory_id": memory_id}, scope) if scope else ""
+
+    async def _check_scope(self, memory_id: str, scope: Scope | None, op_id: str) -> None:
+        """`NotFound` for a memory of another scope. A repeated call is left to its first answer."""
+        if not scope or ("", op_id) in self._planner.indexes.operations:
+            return
+        await self._confirm(None)
+        self._told(memory_id, scope)
+
+    def _told(self, memory_id: str, scope: Scope) -> None:
+        """`NotFound` unless the last version that held text, of a deleted memory too, is of this scope."""
+        state = self._state
+        number = state.number(state.resolve(memory_id))
+        slots = np.flatnonzero(state.slot_memory.view == number)
+        if len(slots):
+            _within(state.item(int(slots[-1])), scope, memory_id)
 
     async def _confirm(self, consistency: Consistency) -> None:
         if consistency not in (None, "latest"):
@@ -415,7 +524,18 @@ class MemCube:
             self._near.added(slots)
 
 
-async def _parsed(
-    large: bool, parse: Callable[Parameters, T], *args: Parameters.args, **kwargs: Parameters.kwargs
-) -> T:
-    return await asyncio.to_thread(parse, *args, **kwargs) if large else parse(*args, **kwargs)
+async def _parsed(parse: Callable[[], T], given: object, size: int) -> T:
+    many = isinstance(given, (list, tuple)) and len(given) > _INLINE_ITEMS
+    return await asyncio.to_thread(parse) if many or size > _INLINE_BYTES else parse()
+
+
+def _within(item: MemoryItem, scope: Scope | None, asked: str | None = None) -> MemoryItem:
+    if scope and not parse_filter(scope_filter(scope)).matches(item):
+        names = ", ".join(f"{key}={value!r}" for key, value in scope.items())
+        raise NotFound(f"memory {asked or item.id} is not one of {names}", what="memory", id=asked or item.id)
+    return item
+
+
+def _scoped_digest(verb: str, arguments: Mapping[str, Any], scope: Scope | None) -> str:
+    """The scope counts only if there is one, so that digests of calls without are what they were."""
+    return call_digest(verb, {**arguments, "scope": scope} if scope else arguments)

@@ -15,6 +15,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any, Literal
 
+from memos_ray.errors import Invalid
 from memos_ray.ids import new_op_id
 from memos_ray.ingest.drafts import MemoryDraft
 from memos_ray.types import Kind, Link, TimeMention
@@ -50,8 +51,7 @@ class Request:
         if self.call_digest:
             return self.call_digest
         if not self._digest:
-            text = json.dumps(_canonical(self), sort_keys=True, separators=(",", ":"), default=repr)
-            self._digest.append(hashlib.sha256(text.encode()).hexdigest())
+            self._digest.append(_sha256(self))
         return self._digest[0]
 
 
@@ -189,10 +189,11 @@ class SnapshotResult:
     recorded_at: datetime
 
 
+_MAX_DEPTH = 64  # twice what metadata may be nested
 _UNHASHED = frozenset({"op_id", "principal", "call_digest", "_digest"})
 
 
-def _canonical(value: Any) -> Any:
+def _canonical(value: Any, depth: int = 0) -> Any:
     """JSON-ready, dataclasses without fields that hold their default, mappings with string keys."""
     if value is None or isinstance(value, (str, int, float, bool)):
         return value
@@ -200,22 +201,33 @@ def _canonical(value: Any) -> Any:
         return value.isoformat()
     if isinstance(value, Enum):
         return value.value
+    if depth > _MAX_DEPTH:
+        raise Invalid(
+            f"an argument is nested more than {_MAX_DEPTH} deep, or holds itself", argument="metadata"
+        )
     if hasattr(value, "__dataclass_fields__"):
         out = {"": type(value).__name__}
         for f in fields(value):
             v = getattr(value, f.name)
             if f.name in _UNHASHED or (f.default is not MISSING and v == f.default) or v in ((), {}):
                 continue
-            out[f.name] = _canonical(v)
+            out[f.name] = _canonical(v, depth + 1)
         return out
     if isinstance(value, Mapping):
-        return {str(k): _canonical(v) for k, v in value.items()}
+        return {str(k): _canonical(v, depth + 1) for k, v in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_canonical(v) for v in value]
+        return [_canonical(v, depth + 1) for v in value]
     return value
 
 
 def call_digest(verb: str, arguments: Mapping[str, Any]) -> str:
     """Digest of a call as the caller made it, for requests that also hold what the call did not."""
-    text = json.dumps([verb, _canonical(arguments)], sort_keys=True, separators=(",", ":"), default=repr)
+    return _sha256([verb, arguments])
+
+
+def _sha256(value: Any) -> str:
+    try:
+        text = json.dumps(_canonical(value), sort_keys=True, separators=(",", ":"), default=repr)
+    except ValueError as error:  # an integer of thousands of digits
+        raise Invalid(f"an argument cannot be written as JSON: {error}", argument="metadata") from error
     return hashlib.sha256(text.encode()).hexdigest()

@@ -14,9 +14,9 @@ from memos_ray.protocols import Extractor
 log = logging.getLogger(__name__)
 
 
-def derived_op_id(op_id: str) -> str:
-    """The operation that adds what was derived from what `op_id` added: repeats with it."""
-    return memory_id("derived", op_id, 0)
+def derived_op_id(op_id: str, portion: int = 0) -> str:
+    """The operation that adds what was derived from what `op_id` added, or a portion of it: repeats with it."""
+    return memory_id("derived", op_id, portion)
 
 
 async def derive(

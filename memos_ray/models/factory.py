@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from memos_ray.config import Settings
 from memos_ray.errors import Invalid
 from memos_ray.protocols import Embedder
@@ -37,3 +39,9 @@ def make_embedder(settings: Settings) -> Embedder:
     return SentenceTransformerEmbedder(
         model_or_packaged, batch=settings.embed_batch, threads=settings.embed_threads
     )
+
+
+def from_hub(embedder: str) -> bool:
+    """Whether that is a hub id, which may have to be downloaded: neither built in, nor a server, nor a folder."""
+    name = embedder.strip()
+    return name not in ("minilm", "hash") and not name.startswith("openai:") and not os.path.isdir(name)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from memos_ray.arguments import check_flag, check_number, check_whole
 from memos_ray.errors import Invalid
 from memos_ray.retrieval.arms import DEFAULT_RECIPE, DENSE, TEXT, CubeIndexes, Rankings, Recipe, rank_arms
 from memos_ray.retrieval.arrays import Mask
@@ -42,10 +43,13 @@ class SearchOptions:
     recipe: Recipe = DEFAULT_RECIPE
 
     def __post_init__(self) -> None:
-        if self.top_k < 1:
-            raise Invalid(f"top_k must be at least 1, not {self.top_k}", argument="top_k")
-        if self.neighbours < 0:
-            raise Invalid(f"neighbours must be 0 or more, not {self.neighbours}", argument="neighbours")
+        check_whole(self.top_k, "top_k", 1)
+        check_whole(self.neighbours, "neighbours", 0)
+        if self.budget_tokens is not None:
+            check_whole(self.budget_tokens, "budget_tokens", 1)
+        if self.threshold is not None:
+            check_number(self.threshold, "threshold")
+        check_flag(self.explain, "explain")
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,6 +141,12 @@ def test_status_shows_who_holds_what_and_a_killed_cube_answers_again(system):
     assert after["epoch"] > host["epoch"]
 
 
+def test_status_starts_no_system_on_a_cluster_without_one(system, monkeypatch):
+    monkeypatch.setenv("MEMOS_RAY_NAMESPACE", "nobody-started-this")
+    assert run("status", code=5) == {"running": False}
+    assert run("status", code=5) == {"running": False}
+
+
 def test_another_data_root_than_the_running_one_is_refused(system):
     refused = run("search", "x", "--data", f"{system}/elsewhere", code=2)
     assert f"{system}/data" in refused["error"]["message"]

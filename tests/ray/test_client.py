@@ -3,6 +3,8 @@
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -167,6 +169,53 @@ def test_the_asynchronous_client(memory: MemOS):
 def test_another_root_is_refused(memory: MemOS, tmp_path: Path):
     with pytest.raises(Invalid, match="another namespace"):
         MemOS(data=str(tmp_path), namespace="test-client")
+
+
+def test_another_setting_or_cluster_than_the_running_one_is_refused(memory: MemOS):
+    with pytest.raises(Invalid, match="'minilm' and 'hash'"):
+        MemOS(embedder="hash", namespace="test-client")
+    with pytest.raises(Invalid, match="uses the Ray cluster at"):
+        MemOS(address="127.0.0.1:1", namespace="test-client")
+    here = ray.get_runtime_context().gcs_address
+    for address in (here, f"localhost:{here.rpartition(':')[2]}", "local", "auto"):
+        with MemOS(address=address, namespace="test-client", call_timeout_s=7) as other:
+            assert other.asynchronous.connect().settings.call_timeout_s == 7
+            assert other.status()["embedder"] == "minilm"
+    assert memory.status()["embedder"] == "minilm"
+
+
+TWO_CLIENTS = """
+import sys
+import ray
+from memos_ray import MemOS
+
+first = MemOS(data=sys.argv[1], address="local", embedder="hash")
+second = MemOS()
+assert first.add("before", user_id="u")["results"]
+first.close()
+first.close()
+assert second.add("after", user_id="u")["results"]
+assert len(second.get_all(user_id="u")["results"]) == 2
+assert ray.is_initialized()
+second.close()
+assert not ray.is_initialized()
+assert second.get_all(user_id="nobody") == {"results": []}  # starts one again
+second.close()
+assert not ray.is_initialized()
+"""
+
+
+def test_ray_ends_with_the_last_client_of_the_process_that_started_it(tmp_path: Path):
+    done = subprocess.run(
+        [sys.executable, "-c", TWO_CLIENTS, str(tmp_path / "data")],
+        cwd=tmp_path,
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def test_errors_cross_processes_with_their_fields(memory: MemOS):

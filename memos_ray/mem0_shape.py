@@ -67,6 +67,13 @@ def scoped_filters(
     return ids, rest
 
 
+def scoped_metadata(metadata: Mapping[str, Any] | None, scope: Mapping[str, str]) -> dict[str, Any]:
+    """The metadata with the scope ids in it."""
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise Invalid(f"metadata must be a mapping, not {type(metadata).__name__}", argument="metadata")
+    return {**(metadata or {}), **scope}
+
+
 def within(
     filters: Mapping[str, Any], ids: Mapping[str, str | None], scope: Mapping[str, str]
 ) -> dict[str, Any] | None:

@@ -15,7 +15,16 @@ from memos_ray.cube.requests import KEEP
 from memos_ray.cube_handle import AsyncCube
 from memos_ray.errors import Invalid, NotFound
 from memos_ray.ids import new_op_id, resolve_cube_id
-from memos_ray.mem0_shape import added, listed, one, one_number, parse_expiration, scoped_filters, within
+from memos_ray.mem0_shape import (
+    added,
+    listed,
+    one,
+    one_number,
+    parse_expiration,
+    scoped_filters,
+    scoped_metadata,
+    within,
+)
 from memos_ray.retrieval.merge import merge_hits
 from memos_ray.types import SearchHit
 
@@ -95,7 +104,7 @@ class AsyncMemOS:
         cube, scope = await self._cube(cube_id, user_id, agent_id, run_id)
         result = await cube.add(
             messages,
-            metadata={**(metadata or {}), **scope},
+            metadata=scoped_metadata(metadata, scope),
             timestamp=timestamp,
             expires_at=parse_expiration(expiration_date),
             infer=infer,
@@ -127,7 +136,7 @@ class AsyncMemOS:
             document=document,
             title=title,
             format=format,
-            metadata={**(metadata or {}), **scope},
+            metadata=scoped_metadata(metadata, scope),
             timestamp=timestamp,
             op_id=op_id,
         )
@@ -151,7 +160,7 @@ class AsyncMemOS:
         result = await cube.add_triples(
             triples,
             functional=functional,
-            metadata={**(metadata or {}), **scope},
+            metadata=scoped_metadata(metadata, scope),
             timestamp=timestamp,
             op_id=op_id,
         )
@@ -181,8 +190,9 @@ class AsyncMemOS:
         """The memories that answer the query best, from one cube or several.
 
         `as_of` asks what was true then, `known_at` what had been recorded then. `budget_tokens` packs as many
-        hits as fit: `top_k` at most, or 1000; without a budget, `top_k` is 20 unless given. `neighbours` adds that many
-        turns before and after each hit. `filters` may hold the ids, as mem0's do. A cube that does not exist yet has no hits.
+        hits as fit: `top_k` at most, or 1000; without a budget, `top_k` is 20 unless given. `neighbours` adds
+        that many turns before and after each hit. `filters` may hold the ids, as mem0's do. A cube that does not
+        exist yet has no hits.
         """
         if rerank:
             raise Invalid("no reranker is configured; leave rerank=False", argument="rerank")

@@ -220,7 +220,7 @@ def _endpoint(address: str) -> tuple[str, str]:
         ip = socket.gethostbyname(host)
     except OSError:
         return host, port
-    return (ray.util.get_node_ip_address() if ip.startswith("127.") else ip), port
+    return (str(ray.util.get_node_ip_address()) if ip.startswith("127.") else ip), port  # type: ignore[no-untyped-call]
 
 
 def _end_unused() -> None:
@@ -252,7 +252,7 @@ def _keep_deaths_quiet() -> None:
     """
     from ray._private.ray_logging import stdout_deduplicator
 
-    if stdout_deduplicator.skip_re is None:
+    if getattr(stdout_deduplicator, "skip_re", None) is None:
         stdout_deduplicator.skip_re = re.compile("^A worker died or was killed while executing a task")
 
 

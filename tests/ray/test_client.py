@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -206,15 +207,16 @@ assert not ray.is_initialized()
 
 
 def test_ray_ends_with_the_last_client_of_the_process_that_started_it(tmp_path: Path):
-    done = subprocess.run(
-        [sys.executable, "-c", TWO_CLIENTS, str(tmp_path / "data")],
-        cwd=tmp_path,
-        env={**os.environ, "TMPDIR": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory(prefix="two-", dir="/tmp") as short:  # its sockets' paths have a limit
+        done = subprocess.run(
+            [sys.executable, "-c", TWO_CLIENTS, str(tmp_path / "data")],
+            cwd=tmp_path,
+            env={**os.environ, "TMPDIR": short},
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=False,
+        )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

@@ -19,6 +19,7 @@ import pyarrow as pa
 from memos_ray.arguments import check_filters, check_flag, check_query, check_whole, wanted_hits
 from memos_ray.config import Settings
 from memos_ray.cube import views
+from memos_ray.cube.deriving import Deriver
 from memos_ray.cube.filters import parse_filter, scope_filter
 from memos_ray.cube.graph import MemoryGraph
 from memos_ray.cube.journal import Journal
@@ -48,9 +49,7 @@ from memos_ray.cube.validate import Limits
 from memos_ray.errors import Invalid, Moved, NotFound
 from memos_ray.ids import check_id
 from memos_ray.ingest.dates import find_mentions
-from memos_ray.ingest.deriving import derive, derived_op_id
 from memos_ray.ingest.documents import parse_document
-from memos_ray.ingest.drafts import MemoryDraft
 from memos_ray.ingest.entities import find_entities, unique
 from memos_ray.ingest.messages import parse_messages
 from memos_ray.ingest.sizes import message_sizes, text_size, triple_sizes
@@ -113,11 +112,11 @@ class MemCube:
         self._upkeep = upkeep
         self._clock = clock
         self._settings = settings
-        self._extractor = extractor
         self._graph = MemoryGraph(state)
         self._searcher = CubeSearcher(state, self._graph)
         limits = Limits(max_text_bytes=settings.max_text_bytes, max_batch=settings.max_batch)
         self._planner = CubePlanner(state, clock=clock, limits=limits, on_apply=self._applied)
+        self._deriver = Deriver(self._planner, self._write, extractor, max_batch=settings.max_batch)
         self._near = NearDuplicates(state, journal.submit)
         journal.start(self._planner)
         upkeep.start()
@@ -176,7 +175,7 @@ class MemCube:
         result = await self._write(request)
         if not infer:
             return result
-        return await self._derived(request, result)
+        return replace(result, events=result.events + await self._deriver.derived(request, result))
 
     async def add_document(
         self,
@@ -434,57 +433,6 @@ class MemCube:
         result = await self._journal.submit(request)
         assert isinstance(result, WriteResult)
         return result
-
-    async def _derived(self, request: AddMemories, added: WriteResult) -> WriteResult:
-        """Derives facts from messages that are committed. A repeated call finds what the first one derived.
-
-        More of them than one write takes are written in portions, numbered so that 0 is written last: once that
-        is on record, all of them are.
-        """
-        done: list[WriteResult] = []
-        while isinstance(
-            found := self._planner.recorded(request.principal, derived_op_id(request.op_id, len(done))),
-            WriteResult,
-        ):
-            done.insert(0, found)
-        if not done:
-            kept = [(d, i) for d, i in zip(request.drafts, added.ids, strict=False) if self._is_there(i)]
-            drafts = await derive(self._extractor, [draft for draft, _ in kept]) if kept else []
-            origins = [origin for _, origin in kept]
-            starts = range(0, len(drafts) or 1, self._settings.max_batch)
-            for number, start in zip(reversed(range(len(starts))), starts, strict=True):
-                portion = drafts[start : start + self._settings.max_batch]
-                done.append(await self._add_derived(request, number, portion, origins))
-        return WriteResult(added.op_id, added.events + tuple(e for result in done for e in result.events))
-
-    async def _add_derived(
-        self, request: AddMemories, number: int, drafts: Sequence[MemoryDraft], origins: Sequence[str]
-    ) -> WriteResult:
-        """One portion, without what is derived from messages alone that are deleted by now."""
-        while True:
-            there = [self._is_there(origin) for origin in origins]
-            kept = [
-                replace(draft, derived_from=parents)
-                for draft in drafts
-                if (parents := tuple(p for p in draft.derived_from if there[p])) or not draft.derived_from
-            ]
-            used = sorted({p for draft in kept for p in draft.derived_from})
-            at = {p: i for i, p in enumerate(used)}
-            try:
-                return await self._write(
-                    AddMemories(
-                        [replace(d, derived_from=tuple(at[p] for p in d.derived_from)) for d in kept],
-                        origins=[origins[p] for p in used],
-                        op_id=derived_op_id(request.op_id, number),
-                        call_digest=call_digest("derive", {"of": request.digest}),
-                    )
-                )
-            except NotFound:  # one was deleted while this waited in the queue
-                if all(self._is_there(origins[p]) for p in used):
-                    raise
-
-    def _is_there(self, memory_id: str) -> bool:
-        return self._state.find(memory_id) is not None
 
     async def _check_one(self, verb: str, memory_id: str, scope: Scope | None, op_id: str) -> str:
         """Checks what a write to one memory names; returns its digest, empty if the request's own will do."""

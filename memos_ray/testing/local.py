@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import numpy as np
@@ -77,10 +78,12 @@ class LocalCubes:
         await self.close()
 
     async def close(self) -> None:
-        """Passivates every cube."""
-        for cube in self._active.values():
-            await cube.close()
+        """Passivates every cube, then raises what went wrong with any."""
+        cubes = list(self._active.values())
         self._active.clear()
+        async with AsyncExitStack() as stack:
+            for cube in reversed(cubes):
+                stack.push_async_callback(cube.close)
 
     async def cube(self, cube_id: str) -> AsyncCube:
         """A handle like `MemOS.cube`'s."""
@@ -91,7 +94,11 @@ class LocalCubes:
         """The active cube itself. Raises `NotFound` if there is none and `create` is False."""
         async with self._opening:
             cube = self._active.get(cube_id)
-            if cube is None or cube.lost is not None:
+            if cube is not None and cube.lost is not None:
+                del self._active[cube_id]
+                await cube.close()
+                cube = None
+            if cube is None:
                 record = self._registry.lookup(cube_id)
                 if record is None or record.state != "active":
                     if not create:

@@ -2,14 +2,20 @@
 
 import asyncio
 import shutil
+import threading
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from memos_ray.config import Settings
+from memos_ray.cube.requests import AddMemories, WriteResult
 from memos_ray.cube_handle import AsyncCube
-from memos_ray.errors import Conflict, Invalid, MemosError, NotFound
+from memos_ray.errors import Conflict, Invalid, MemosError, Moved, NotFound, Unavailable
+from memos_ray.ingest.drafts import MemoryDraft
+from memos_ray.ingest.messages import parse_messages
 from memos_ray.testing.local import LocalCubes
 from memos_ray.types import Kind, Status
 
@@ -201,6 +207,93 @@ async def test_infer_without_an_llm_uses_rules_and_links_to_the_message(cube: As
     assert message.id in {link.target for link in fact.links if link.type == "derived_from"}
 
 
+async def test_infer_is_part_of_the_call(cube: AsyncCube):
+    await cube.add("My name is Bo and I like tea.", op_id="same")
+    with pytest.raises(Conflict, match="same"):
+        await cube.add("My name is Bo and I like tea.", op_id="same", infer=True)
+
+
+async def test_more_derived_facts_than_one_write_takes(tmp_path: Path):
+    settings = Settings(max_batch=3)
+    said = [
+        f"I live in {a}. I work at {b}. I like {c}." for a, b, c in zip(CITIES, FIRMS, DRINKS, strict=True)
+    ]
+    async with LocalCubes(str(tmp_path), settings=settings) as cubes:
+        cube = await cubes.cube("u")
+        first = await cube.add(said, infer=True, op_id="talk")
+        assert len(first.events) > 3 + 3
+        assert (await cube.add(said, infer=True, op_id="talk")).events == first.events
+        rows = (await cube.export_table()).num_rows
+    async with LocalCubes(str(tmp_path), settings=settings) as cubes:
+        cube = await cubes.cube("u")
+        assert (await cube.add(said, infer=True, op_id="talk")).events == first.events
+        assert (await cube.export_table()).num_rows <= rows + 2  # the claim of another owner
+
+
+CITIES, FIRMS, DRINKS = ("Rome", "Oslo", "Lima"), ("Acme", "Initech", "Globex"), ("tea", "cocoa", "cider")
+
+
+async def test_facts_of_a_portion_that_was_never_written_come_with_the_retry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    said = [
+        f"I live in {a}. I work at {b}. I like {c}." for a, b, c in zip(CITIES, FIRMS, DRINKS, strict=True)
+    ]
+    async with LocalCubes(str(tmp_path), settings=Settings(max_batch=3)) as cubes:
+        cube, active = await cubes.cube("u"), await cubes.active("u")
+        write, calls = active._deriver._write, []
+
+        async def once(request: AddMemories) -> WriteResult:
+            calls.append(request)
+            if len(calls) == 2:
+                raise Unavailable("the disk is away", what="storage")
+            return await write(request)
+
+        monkeypatch.setattr(active._deriver, "_write", once)
+        with pytest.raises(Unavailable):
+            await cube.add(said, infer=True, op_id="talk")
+        whole = await cube.add(said, infer=True, op_id="talk")
+        assert len(calls) > 3
+        undisturbed = await (await cubes.cube("v")).add(said, infer=True)
+        assert [(e.event, e.text) for e in whole.events] == [(e.event, e.text) for e in undisturbed.events]
+
+
+async def test_a_message_that_was_deleted_before_the_retry_derives_nothing(
+    cubes: LocalCubes, cube: AsyncCube, monkeypatch: pytest.MonkeyPatch
+):
+    said = ["I live in Rome.", "I work at Acme."]
+    deriver = (await cubes.active("user:maya"))._deriver
+    write = deriver._write
+
+    async def away(request: AddMemories) -> WriteResult:
+        raise Unavailable("the disk is away", what="storage")
+
+    async def too_late(request: AddMemories) -> WriteResult:
+        """One more message is deleted while the facts wait in the queue."""
+        monkeypatch.setattr(deriver, "_write", write)
+        await cube.delete(rome)
+        return await write(request)
+
+    monkeypatch.setattr(deriver, "_write", away)
+    for op_id, also in (("one", False), ("all", True)):
+        with pytest.raises(Unavailable):
+            await cube.add(said, op_id=op_id, infer=True)
+        rome, acme = [item.id for item in await cube.get_all(filters={"kind": "message"})]
+        await cube.delete(acme)
+        monkeypatch.setattr(deriver, "_write", too_late if also else write)
+        again = await cube.add(said, op_id=op_id, infer=True)
+        assert (await cube.add(said, op_id=op_id, infer=True)) == again
+        facts = [item.text for item in await cube.get_all(filters={"kind": {"ne": "message"}})]
+        assert facts == ([] if also else ["The user lives in Rome"])
+        await cube.delete_all()
+        monkeypatch.setattr(deriver, "_write", away)
+
+
+HOLDS_ITSELF: dict[str, object] = {}
+HOLDS_ITSELF["again"] = HOLDS_ITSELF
+HOLDS_ITSELF_TOO: list[object] = ["fact"]
+HOLDS_ITSELF_TOO.append(HOLDS_ITSELF_TOO)
+
 WRONG: list[tuple[str, dict[str, object], type[MemosError]]] = [
     ("add", {"messages": ""}, Invalid),
     ("add", {"messages": "   "}, Invalid),
@@ -247,6 +340,57 @@ async def test_bad_input_is_refused_and_changes_nothing(
     with pytest.raises(error) as caught:
         await getattr(cube, verb)(**arguments)
     assert len(str(caught.value)) > 10
+    assert (await cube.export_table()).num_rows == before
+    assert [item.text for item in await cube.get_all()] == ["intact"]
+
+
+ILL_TYPED: list[tuple[str, dict[str, Any]]] = [
+    ("get_all", {"limit": "x"}),
+    ("get_all", {"limit": 1.5}),
+    ("get_all", {"filters": ()}),
+    ("add", {"messages": "x", "metadata": HOLDS_ITSELF}),
+    ("add", {"messages": "x", "metadata": {"n": 10**5000}}),
+    ("add", {"messages": [{"role": "user", "tool_calls": [{"function": HOLDS_ITSELF}]}]}),
+    ("add", {"messages": "x", "infer": "no"}),
+    ("add", {"messages": ["x"] * 10_001}),
+    ("add_triples", {"triples": [("a", "b", "x" * 300_000)]}),
+    ("search", {"query": "x", "top_k": "5"}),
+    ("search", {"query": "x", "top_k": 2.5}),
+    ("search", {"query": "x", "top_k": True}),
+    ("search", {"query": "x", "threshold": "high"}),
+    ("search", {"query": "x", "threshold": float("nan")}),
+    ("search", {"query": "x", "budget_tokens": "many"}),
+    ("search", {"query": "x", "neighbours": "some"}),
+    ("search", {"query": "x", "filters": ()}),
+    ("search", {"query": "half a \ud83d pair"}),
+    ("search", {"query": "long " * 14_000}),
+    ("get", {"memory_id": None}),
+    ("get", {"memory_id": ["a"], "as_of": "2024-01-01"}),
+    ("history", {"memory_id": ["a"]}),
+    ("delete", {"memory_id": ["a"]}),
+    ("archive", {"memory_id": ["a"]}),
+    ("restore", {"memory_id": ["a"]}),
+    ("update", {"memory_id": ["a"], "text": "x"}),
+    ("update", {"memory_id": "a", "text": "x", "if_version": "1"}),
+    ("update", {"memory_id": "a", "text": "x" * 300_000}),
+    ("update", {"memory_id": "a", "metadata": HOLDS_ITSELF}),
+    ("delete_all", {"filters": ()}),
+    ("delete_all", {"filters": {"kind": {"in": HOLDS_ITSELF_TOO}}}),
+    ("neighbours", {"node": None}),
+    ("neighbours", {"node": "entity:x", "types": 3}),
+    ("neighbours", {"node": "entity:x", "types": "mentions"}),
+    ("neighbours", {"node": "entity:x", "types": [None]}),
+    ("neighbours", {"node": "entity:x", "depth": True}),
+]
+
+
+async def test_wrong_types_and_sizes_are_refused(cube: AsyncCube):
+    await cube.add("intact")
+    before = (await cube.export_table()).num_rows
+    for verb, arguments in ILL_TYPED:
+        with pytest.raises(Invalid) as caught:
+            await getattr(cube, verb)(**arguments)
+        assert len(str(caught.value)) > 10
     assert (await cube.export_table()).num_rows == before
     assert [item.text for item in await cube.get_all()] == ["intact"]
 
@@ -300,3 +444,57 @@ async def test_a_new_text_brings_its_own_names_and_dates(cube: AsyncCube):
     item = await cube.get(memory_id)
     assert item.entities == ("Henrik",)
     assert [m.start for m in item.times] == [datetime(2024, 5, 4, tzinfo=UTC)]
+
+
+async def test_an_over_long_message_is_refused_before_it_is_read(
+    cube: AsyncCube, monkeypatch: pytest.MonkeyPatch
+):
+    def never(*_: object, **__: object) -> None:
+        raise AssertionError("it was parsed")
+
+    monkeypatch.setattr("memos_ray.cube.cube.parse_messages", never)
+    most = Settings().max_text_bytes
+    for content in ("x" * (most + 1), "é" * (most // 2 + 1), [{"type": "text", "text": "x" * (most + 1)}]):
+        with pytest.raises(Invalid, match=r"messages\[1\].*max_text_bytes"):
+            await cube.add(["fine", {"role": "user", "content": content}])
+
+
+@pytest.mark.parametrize(("messages", "elsewhere"), [(["short"], False), (["long " * 8_000], True)])
+async def test_much_text_is_read_in_a_thread(
+    cube: AsyncCube, monkeypatch: pytest.MonkeyPatch, messages: list[str], elsewhere: bool
+):
+    threads = []
+
+    def watched(*args: Any, **kwargs: Any) -> list[MemoryDraft]:
+        threads.append(threading.current_thread())
+        return parse_messages(*args, **kwargs)
+
+    monkeypatch.setattr("memos_ray.cube.cube.parse_messages", watched)
+    await cube.add(messages)
+    assert [t is not threading.main_thread() for t in threads] == [elsewhere]
+
+
+async def test_a_lost_cube_is_closed_before_another_takes_its_place(cubes: LocalCubes, cube: AsyncCube):
+    await cube.add("Tea.")
+    lost = await cubes.active("user:maya")
+    lost._journal._lose(Moved("taken over", reason="claimed"))
+    assert [item.text for item in await cube.get_all()] == ["Tea."]
+    assert await cubes.active("user:maya") is not lost
+    assert lost._journal._closing
+
+
+async def test_closing_goes_on_after_a_cube_that_cannot_be_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    cubes = LocalCubes(str(tmp_path))
+    first, second = [await cubes.active(name) for name in ("a", "b")]
+
+    async def broken() -> None:
+        raise Unavailable("cannot be stopped", what="upkeep")
+
+    monkeypatch.setattr(first._near, "close", broken)
+    with pytest.raises(Unavailable, match="cannot be stopped"):
+        await cubes.close()
+    assert first._journal._closing
+    assert second._journal._closing
+    await cubes.close()

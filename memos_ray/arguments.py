@@ -12,6 +12,7 @@ from memos_ray.errors import Invalid
 MAX_QUERY_BYTES = 64 * 1024
 DEFAULT_TOP_K = 20
 MOST_IN_BUDGET = 1_000  # hits that a budget is packed with where the caller names no number
+_LEAST_TOKENS = 4  # of a hit: with its date alone a message has some ten
 
 
 def check_whole(value: object, argument: str, least: int) -> int:
@@ -70,7 +71,9 @@ def wanted_hits(top_k: int | None, budget_tokens: int | None) -> int:
         check_whole(budget_tokens, "budget_tokens", 1)
     if top_k is not None:
         return check_whole(top_k, "top_k", 1)
-    return DEFAULT_TOP_K if budget_tokens is None else min(MOST_IN_BUDGET, budget_tokens)
+    if budget_tokens is None:
+        return DEFAULT_TOP_K
+    return max(DEFAULT_TOP_K, min(MOST_IN_BUDGET, budget_tokens // _LEAST_TOKENS))
 
 
 def _shown(value: object) -> str:

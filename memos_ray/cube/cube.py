@@ -132,10 +132,8 @@ class MemCube:
         return self._journal.epoch
 
     async def close(self) -> None:
-        """Drains the queue and stops the background work."""
-        async with (
-            AsyncExitStack() as stack
-        ):  # the last one pushed closes first; each closes whatever the others do
+        """Drains the queue and stops the background work. What one part raises keeps no other from closing."""
+        async with AsyncExitStack() as stack:  # the last one pushed closes first
             stack.push_async_callback(self._journal.close)
             stack.push_async_callback(self._upkeep.close)
             stack.push_async_callback(self._near.close)

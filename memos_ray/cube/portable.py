@@ -14,18 +14,48 @@ import os
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
+from memos_ray.cube.row_checks import check_rows
 from memos_ray.cube.rows import SCHEMA, SCHEMA_VERSION, SCHEMA_VERSION_KEY, Op
 from memos_ray.errors import Corrupt, Invalid, SchemaTooNew
+
+__all__ = ["check_rows", "read_memcube", "without_ownership", "write_memcube"]
 
 FORMAT = "memcube"
 FORMAT_VERSION = 1
 _JOURNAL = "journal.arrow"
 _MANIFEST = "manifest.json"
+
+
+_MAX_MANIFEST_BYTES = 1 << 20
+_ENCRYPTED = 0x1  # of a member's flags
+
+
+class _Manifest(BaseModel):
+    """`manifest.json`. What a later release of the same version adds is ignored."""
+
+    model_config = ConfigDict(strict=True, frozen=True)
+
+    format: Literal["memcube"]
+    version: int = Field(ge=1)
+    schema_version: int = Field(ge=1)
+    cube_id: str = Field(min_length=1)
+    created_at: str = ""
+    rows: int = Field(ge=0)
+    memories: int | None = None
+    sha256: dict[str, str]
+
+    @field_validator("sha256")
+    @classmethod
+    def _of_the_journal(cls, value: dict[str, str]) -> dict[str, str]:
+        if _JOURNAL not in value:
+            raise ValueError(f"names no checksum of {_JOURNAL}")
+        return value
 
 
 def write_memcube(path: Path, cube_id: str, table: pa.Table) -> dict[str, Any]:
@@ -54,34 +84,30 @@ def write_memcube(path: Path, cube_id: str, table: pa.Table) -> dict[str, Any]:
 
 
 def read_memcube(path: Path) -> tuple[dict[str, Any], pa.Table]:
-    """(manifest, table). Raises `Invalid` if there is no such file or it is none, `Corrupt` if a checksum fails,
-    `SchemaTooNew` if a newer release wrote it."""
+    """(manifest, table). Raises `Invalid` if there is no such file or it is none, `Corrupt` if it was damaged or
+    holds rows that no cube could be made of (see `check_rows`), `SchemaTooNew` if a newer release wrote it."""
     try:
         with zipfile.ZipFile(path) as archive:
-            manifest: dict[str, Any] = json.loads(archive.read(_MANIFEST))
-            if manifest.get("format") != FORMAT:
-                raise Invalid(f"{path} is not a .memcube file", argument="path")
-            _check_version(path, manifest)
-            data = archive.read(_JOURNAL)
+            size = path.stat().st_size
+            manifest = _manifest(path, _member(path, archive, _MANIFEST, min(size, _MAX_MANIFEST_BYTES)))
+            data = _member(path, archive, _JOURNAL, size)
     except FileNotFoundError:
         raise Invalid(f"there is no file {path}", argument="path") from None
     except zipfile.BadZipFile as error:
         raise Corrupt(f"{path} is not a .memcube file, or was cut short: {error}", path=str(path)) from error
-    except (KeyError, ValueError) as error:
-        raise Invalid(f"{path} is not a .memcube file: {error}", argument="path") from error
     except OSError as error:
         raise Invalid(f"{path} cannot be read: {error}", argument="path") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != manifest["sha256"][_JOURNAL]:
+    if hashlib.sha256(data).hexdigest() != manifest.sha256[_JOURNAL]:
         raise Corrupt(
             f"{path}: {_JOURNAL} does not have the SHA-256 that the manifest states", path=str(path)
         )
     table = _from_ipc(path, data)
-    if table.num_rows != manifest["rows"]:
+    if table.num_rows != manifest.rows:
         raise Corrupt(
-            f"{path} holds {table.num_rows} rows, its manifest says {manifest['rows']}", path=str(path)
+            f"{path} holds {table.num_rows} rows, its manifest says {manifest.rows}", path=str(path)
         )
-    return manifest, table
+    check_rows(table, str(path))
+    return manifest.model_dump(), table
 
 
 def without_ownership(table: pa.Table) -> pa.Table:
@@ -92,14 +118,45 @@ def without_ownership(table: pa.Table) -> pa.Table:
     return kept.set_column(kept.schema.get_field_index("epoch"), "epoch", zeros).cast(SCHEMA)
 
 
-def _check_version(path: Path, manifest: dict[str, Any]) -> None:
+def _member(path: Path, archive: zipfile.ZipFile, name: str, most: int) -> bytes:
+    """A member as it is stored: uncompressed, so that it is no larger than the archive."""
+    try:
+        info = archive.getinfo(name)
+    except KeyError:
+        raise Invalid(f"{path} is not a .memcube file: it has no {name}", argument="path") from None
+    if info.flag_bits & _ENCRYPTED or info.compress_type != zipfile.ZIP_STORED:
+        raise Invalid(
+            f"{path}: {name} is compressed or encrypted, which the members of a .memcube file are not",
+            argument="path",
+        )
+    if info.file_size > most or info.file_size != info.compress_size:
+        raise Corrupt(f"{path}: {name} states a size of {info.file_size} bytes", path=str(path))
+    return archive.read(info)
+
+
+def _manifest(path: Path, data: bytes) -> _Manifest:
+    try:
+        found = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise Invalid(
+            f"{path} is not a .memcube file: its manifest is no JSON: {error}", argument="path"
+        ) from error
+    if not isinstance(found, dict) or found.get("format") != FORMAT:
+        raise Invalid(f"{path} is not a .memcube file", argument="path")
     for key, supported in (("version", FORMAT_VERSION), ("schema_version", SCHEMA_VERSION)):
-        if int(manifest[key]) > supported:
+        if isinstance(found.get(key), int) and found[key] > supported:
             raise SchemaTooNew(
-                f"{path} has {key} {manifest[key]}; this release reads up to {supported}: upgrade memos-ray",
-                found=manifest[key],
+                f"{path} has {key} {found[key]}; this release reads up to {supported}: upgrade memos-ray",
+                found=found[key],
                 supported=supported,
             )
+    try:
+        return _Manifest.model_validate(found)
+    except ValidationError as error:
+        what = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:3])
+        raise Invalid(
+            f"{path} has a manifest that is not one of a .memcube file: {what}", argument="path"
+        ) from error
 
 
 def _to_ipc(table: pa.Table) -> bytes:
@@ -114,7 +171,7 @@ def _from_ipc(path: Path, data: bytes) -> pa.Table:
     try:
         with pa.ipc.open_stream(data) as reader:
             table = reader.read_all()
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise Corrupt(f"{path}: {_JOURNAL} is not readable: {error}", path=str(path)) from error
     if not table.schema.equals(SCHEMA, check_metadata=False):
         raise Corrupt(f"{path}: {_JOURNAL} does not have the journal's columns", path=str(path))

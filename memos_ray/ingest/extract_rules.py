@@ -7,6 +7,7 @@ that no pattern fits (see `statements`).
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator, Sequence
 from datetime import datetime
@@ -22,6 +23,7 @@ from memos_ray.types import Kind, Link
 
 MAX_DRAFTS = 8  # of one message
 _LOOKED_AT = 20_000  # characters of one message
+_INLINE = 2_000  # characters; these take some 5 ms
 _PEOPLE = (None, "user", "human", "other")  # roles; what an assistant says of itself is no memory
 _CLAUSE = re.compile(
     r"[,;:—–]\s*(?:and |but |so )?| (?:but|so) |[，；：]"
@@ -39,7 +41,9 @@ class RuleExtractor:
         return "rules"
 
     async def extract(self, messages: Sequence[MemoryDraft], context: Sequence[str]) -> list[MemoryDraft]:
-        """See `extract_statements`; `context` is not needed."""
+        """See `extract_statements`; `context` is not needed. Much text is read in a thread."""
+        if sum(len(message.text) for message in messages) > _INLINE:
+            return await asyncio.to_thread(extract_statements, messages, self.name)
         return extract_statements(messages, self.name)
 
 

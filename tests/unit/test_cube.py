@@ -3,7 +3,7 @@
 import asyncio
 import shutil
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from memos_ray.cube.requests import AddMemories, WriteResult
 from memos_ray.cube_handle import AsyncCube
 from memos_ray.errors import Conflict, Invalid, MemosError, Moved, NotFound, Unavailable
 from memos_ray.ingest.drafts import MemoryDraft
+from memos_ray.ingest.extract_rules import extract_statements
 from memos_ray.ingest.messages import parse_messages
 from memos_ray.testing.local import LocalCubes
 from memos_ray.types import Kind, Status
@@ -465,13 +466,17 @@ async def test_much_text_is_read_in_a_thread(
 ):
     threads = []
 
-    def watched(*args: Any, **kwargs: Any) -> list[MemoryDraft]:
-        threads.append(threading.current_thread())
-        return parse_messages(*args, **kwargs)
+    def watched(work: Callable[..., list[MemoryDraft]]) -> Callable[..., list[MemoryDraft]]:
+        def noted(*args: Any, **kwargs: Any) -> list[MemoryDraft]:
+            threads.append(threading.current_thread())
+            return work(*args, **kwargs)
 
-    monkeypatch.setattr("memos_ray.cube.cube.parse_messages", watched)
-    await cube.add(messages)
-    assert [t is not threading.main_thread() for t in threads] == [elsewhere]
+        return noted
+
+    monkeypatch.setattr("memos_ray.cube.cube.parse_messages", watched(parse_messages))
+    monkeypatch.setattr("memos_ray.ingest.extract_rules.extract_statements", watched(extract_statements))
+    await cube.add(messages, infer=True)
+    assert [t is not threading.main_thread() for t in threads] == [elsewhere] * 2
 
 
 async def test_a_lost_cube_is_closed_before_another_takes_its_place(cubes: LocalCubes, cube: AsyncCube):

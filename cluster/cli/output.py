@@ -99,8 +99,9 @@ def hits_table(
 
 def _dated(hit: Mapping[str, Any]) -> str | None:
     """When it was said; what was not said has a time from which on it is true."""
-    sources = hit.get("sources") or ({},)
-    return sources[0].get("said_at") or hit.get("valid_from")
+    sources: Sequence[Mapping[str, Any]] = hit.get("sources") or ({},)
+    said_at: str | None = sources[0].get("said_at")
+    return said_at or hit.get("valid_from")
 
 
 def _told(hit: Mapping[str, Any], *, bold: bool, times: bool) -> Text:

@@ -18,6 +18,7 @@ from memos_ray.cube.owner import Owner
 from memos_ray.cube.paths import journal_path, vectors_path
 from memos_ray.cube.portable import without_ownership
 from memos_ray.cube.registry import Registry
+from memos_ray.cube.row_checks import check_rows
 from memos_ray.cube.state import CubeState
 from memos_ray.cube.upkeep import LateEmbedder, OpenVectors, VectorUpkeep
 from memos_ray.cube.vector_store import LanceVectorStore, VectorStore
@@ -114,7 +115,11 @@ async def fence_off(settings: Settings, cube_id: str, incarnation: str, *, clock
 
 
 def write_incarnation(settings: Settings, cube_id: str, incarnation: str, table: pa.Table) -> None:
-    """Begins an incarnation with exported rows, which keep their versions, times and op_ids."""
+    """Begins an incarnation with exported rows, which keep their versions, times and op_ids.
+
+    Raises `Corrupt`, before anything is written, for rows that no cube could be folded from.
+    """
+    check_rows(table)
     store = journal_store(settings, cube_id, incarnation)
     store.open()
     rows = without_ownership(table)

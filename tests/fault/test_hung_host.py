@@ -18,7 +18,9 @@ NAMESPACE = "test-hung"
 @pytest.fixture(scope="module")
 def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemOS]:
     data = str(tmp_path_factory.mktemp("data"))
-    with MemOS(data=data, address="local", namespace=NAMESPACE, embedder="hash", call_timeout_s=16.0) as memory:
+    with MemOS(
+        data=data, address="local", namespace=NAMESPACE, embedder="hash", call_timeout_s=16.0
+    ) as memory:
         yield memory
 
 

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
 from memos_ray.errors import Unavailable
+from memos_ray.models.certificates import certificates
 
 if TYPE_CHECKING:
     import httpx
@@ -107,7 +108,7 @@ class OpenAIChat:
         url = f"{self._base_url}/chat/completions"
         headers = {"Authorization": f"Bearer {self._api_key}"} if self._api_key else {}
         if self._client is None:
-            self._client = httpx.AsyncClient(timeout=self._timeout_s)
+            self._client = httpx.AsyncClient(timeout=self._timeout_s, verify=certificates())
         for attempt in range(self._retries + 1):
             last = attempt == self._retries
             wanted_wait = 0.0

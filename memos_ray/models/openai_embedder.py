@@ -11,6 +11,7 @@ import httpx
 import numpy as np
 
 from memos_ray.errors import Invalid, Unavailable
+from memos_ray.models.certificates import certificates
 from memos_ray.models.embedder import Vectors, check_texts, file_safe, unit_rows
 
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})  # worth another attempt
@@ -80,8 +81,10 @@ class OpenAIEmbedder:
 
     async def _request(self, texts: list[str]) -> Vectors:
         body = {"model": self._model, "input": texts, "encoding_format": "float"}
-        if self._client is None:  # reads the system's certificates, which takes a while
-            self._client = httpx.AsyncClient(headers=self._headers, timeout=self._timeout_s)
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                headers=self._headers, timeout=self._timeout_s, verify=certificates()
+            )
         problem = ""
         for attempt in range(self._attempts):
             wait_s = self._backoff_s * 2**attempt

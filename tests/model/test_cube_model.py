@@ -5,7 +5,6 @@ The system under test sits behind `Sut`, so that the same machine can drive a cu
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from typing import Any, Protocol
@@ -396,7 +395,6 @@ def _texts(state: CubeState, mask: views.Mask) -> dict[str, str]:
 
 
 CubeMachine.TestCase.settings = settings(
-    max_examples=int(os.environ.get("MEMOS_RAY_MODEL_EXAMPLES", "25")),
     stateful_step_count=25,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],

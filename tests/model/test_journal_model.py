@@ -3,7 +3,6 @@ activates from storage."""
 
 import asyncio
 import contextlib
-import os
 import tempfile
 from datetime import datetime
 from typing import Any
@@ -89,7 +88,8 @@ class JournalMachine(core.CubeMachine):
                 self.sut.close()
 
 
+# On Lance an example takes several times as long as in memory.
 JournalMachine.TestCase.settings = settings(
-    core.CubeMachine.TestCase.settings, max_examples=int(os.environ.get("MEMOS_RAY_MODEL_EXAMPLES", "8"))
+    core.CubeMachine.TestCase.settings, max_examples=settings.default.max_examples // 3
 )
 TestJournalModel = JournalMachine.TestCase

@@ -19,6 +19,7 @@ from memos_ray import __version__
 from memos_ray._siblings import PACKAGES, shadowed_by
 from memos_ray.config import Settings
 from memos_ray.cube.examination import Health, examine, read_version
+from memos_ray.cube.live import survey, take_live
 from memos_ray.cube.opening import write_incarnation
 from memos_ray.cube.paths import journal_path
 from memos_ray.cube.registry import CubeRecord, Registry
@@ -64,7 +65,9 @@ def repair(settings: Settings, cube_id: str) -> Finding:
             f"no version of {path} that holds anything can be read: restore a backup of it", path=path
         )
     incarnation = new_op_id()
-    write_incarnation(settings, cube_id, incarnation, read_version(path, health.readable))
+    table = read_version(path, health.readable)
+    # Only what counts goes on: rows of a fenced-off owner would count in a log that no longer says so.
+    write_incarnation(settings, cube_id, incarnation, take_live(table, survey(table)))
     Registry(settings.data).compare_and_set(cube_id, record.revision, incarnation=incarnation)
     text = f"goes on from version {health.readable} with {health.rows:,} rows; {missing(health)}; was {path}"
     return Finding("repaired", f"cube {cube_id}", text)

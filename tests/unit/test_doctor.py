@@ -11,8 +11,10 @@ import pytest
 from typer.testing import CliRunner
 
 from cluster.cli.app import app
+from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
 from memos_ray.cube.opening import journal_store, write_incarnation
+from memos_ray.cube.owner import Owner
 from memos_ray.cube.paths import journal_path
 from memos_ray.cube.registry import Registry
 from memos_ray.cube.rows import JournalRow, Op, rows_to_table
@@ -21,10 +23,16 @@ from memos_ray.ids import new_op_id
 runner = CliRunner()
 
 
-def row(seq):
-    now = datetime.now(UTC)
+def row(seq, *, epoch=0, memory_id=None):
     return JournalRow(
-        Op.ADD, f"op-{seq}", "", "", memory_id=f"m-{seq}", text="t", epoch=0, seq=seq, recorded_at=now
+        Op.ADD,
+        f"op-{epoch}-{seq}",
+        memory_id=memory_id or f"m-{seq}",
+        version=1,
+        text="t",
+        epoch=epoch,
+        seq=seq,
+        recorded_at=datetime.now(UTC),
     )
 
 
@@ -84,6 +92,23 @@ def test_a_damaged_cube_is_found_and_goes_on_from_its_newest_readable_version(ro
     assert path.exists()
     assert lance.dataset(str(journal(root))).to_table()["memory_id"].to_pylist() == ["m-1", "m-2"]
     assert doctor(root)[0] == 0
+
+
+def test_a_repair_does_not_bring_back_what_a_fenced_off_owner_wrote(root):
+    store = journal_store(root, "c", journal(root).parent.name)
+    store.open()
+    for epoch in (1, 2):
+        owner = Owner(store, SystemClock(), f"owner {epoch}")
+        owner.activate()
+        owner.write(rows_to_table([row(owner.next_seq, epoch=owner.epoch, memory_id=f"by-{epoch}")]))
+    stale = row(5, epoch=1, memory_id="stale")  # epoch 1 owned up to seq 4
+    store.append(store.latest(), rows_to_table([stale]))
+    store.append(store.latest(), rows_to_table([row(6, epoch=2)]))
+    newest = lance.dataset(str(journal(root))).get_fragments()[-1].data_files()[0].path
+    (journal(root) / "data" / Path(newest).name).write_bytes(b"")
+    assert doctor(root, "--repair", "--cube", "c")[1]["findings"][0]["state"] == "repaired"
+    kept = lance.dataset(str(journal(root))).to_table()["memory_id"].to_pylist()
+    assert kept == ["m-1", "m-2", "m-3", "by-1", "by-2"]
 
 
 def test_what_only_the_empty_beginning_is_left_of_cannot_be_repaired(root):

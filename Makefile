@@ -26,7 +26,7 @@ demo: $(STAMP) ## see it work on a year of conversation, with a SIGKILL in the m
 test: $(STAMP) ## run every test but those marked gpu and slow
 	$(BIN)/python -m pytest -m "not gpu and not slow"
 
-test-unit: $(STAMP) ## run the tests that start no Ray (under 10 seconds)
+test-unit: $(STAMP) ## run the tests that need neither Ray nor storage
 	$(BIN)/python -m pytest tests/unit -m "not gpu and not slow"
 
 test-slow: $(STAMP) ## run the long stress tests

@@ -466,8 +466,12 @@ class MemCube:
     def _applied(self, slots: range, rows: Sequence[JournalRow]) -> None:
         self._graph.apply(rows)
         if len(slots):
-            self._upkeep.added()
-            self._near.added(slots)
+            # Soon, not now: whoever waits for these rows is answered before upkeep takes the loop.
+            asyncio.get_running_loop().call_soon(self._follow_up, slots)
+
+    def _follow_up(self, slots: range) -> None:
+        self._upkeep.added()
+        self._near.added(slots)
 
 
 async def _parsed(parse: Callable[[], T], given: object, size: int) -> T:

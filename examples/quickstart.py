@@ -1,6 +1,6 @@
 """A driver script: one agent remembers, asks, changes its mind, and asks about the past.
 
-    .venv/bin/python examples/quickstart.py
+.venv/bin/python examples/quickstart.py
 """
 
 from memos_ray import MemOS

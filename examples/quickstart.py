@@ -1,6 +1,6 @@
-"""A driver script: one agent remembers, asks, changes its mind, and asks about the past.
+"""A driver script: an agent remembers, its facts change, and it asks about now and about then.
 
-.venv/bin/python examples/quickstart.py
+Run it with `.venv/bin/python examples/quickstart.py`.
 """
 
 from memos_ray import MemOS

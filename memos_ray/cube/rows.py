@@ -1,4 +1,4 @@
-"""The journal's row: its Python form, its Arrow schema, and the way between them. Schema version 1.
+"""The journal's row: its Python form, its Arrow schema, and the way from rows to a table. Schema version 1.
 
 Every row that names a `memory_id` holds the whole version that it makes, so that the fold needs no other
 row to know it (a `delete` or `merge` row holds no text). Rows are never changed once written.
@@ -138,24 +138,4 @@ def rows_to_table(rows: Sequence[JournalRow]) -> pa.Table:
     return pa.table([pa.array(columns[f.name], f.type) for f in SCHEMA], schema=SCHEMA)
 
 
-def table_to_rows(table: pa.Table) -> list[JournalRow]:
-    """The inverse of `rows_to_table`. Slow for large tables: see `cube.state`, which reads columns lazily."""
-    return [row_from_dict(d) for d in table.to_pylist()]
-
-
 _SOURCE_FIELDS = tuple(f.name for f in fields(Source))
-
-
-def row_from_dict(d: dict[str, Any]) -> JournalRow:
-    """One row of `Table.to_pylist()` -> `JournalRow`."""
-    d = dict(d)
-    d["op"] = Op(d["op"])
-    d["kind"] = Kind(d["kind"])
-    d["status"] = Status(d["status"])
-    d["entities"] = tuple(d["entities"] or ())
-    d["links"] = tuple(Link(**x) for x in d["links"] or ())
-    d["times"] = tuple(TimeMention(**x) for x in d["times"] or ())
-    d["sources"] = tuple(Source(**x) for x in d["sources"] or ())
-    d["metadata"] = json.loads(d["metadata"]) if d["metadata"] else {}
-    d["payload"] = json.loads(d["payload"]) if d["payload"] else {}
-    return JournalRow(**d)

@@ -65,13 +65,3 @@ def script_runs(text: str) -> Iterator[tuple[Script, int, int]]:
         assert found.lastindex is not None
         script = _SCRIPTS[found.lastindex - 1]
     yield script, start, length
-
-
-def script_of(text: str) -> Literal["cjk", "latin", "other", "mixed"]:
-    """The script of all letters of `text`, or "mixed". A few foreign words in CJK text make it "mixed"."""
-    if text.isascii():
-        return "latin"
-    scripts = {script for script, _, _ in script_runs(text)}
-    if len(scripts) > 1:
-        return "mixed"
-    return scripts.pop() if scripts else "latin"

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from memos_ray.text.script import has_cjk, is_cjk, script_of, script_runs
+from memos_ray.text.script import has_cjk, is_cjk, script_runs
 from memos_ray.text.sentences import sentence_at, sentence_spans
 
 
@@ -28,12 +28,6 @@ def test_runs_are_a_partition_with_changing_scripts(text: str) -> None:
     assert "".join(text[a:b] for _, a, b in runs) == text
     assert all(one[0] != other[0] for one, other in pairwise(runs))
     assert has_cjk(text) == any(is_cjk(ch) for ch in text) == any(script == "cjk" for script, _, _ in runs)
-
-
-def test_script_of_whole_texts() -> None:
-    assert [script_of(t) for t in ("plain", "中文", "한국어", "中文 and more", "Привет", "é!")] == [
-        "latin", "cjk", "cjk", "mixed", "other", "latin",
-    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -8,12 +8,13 @@ from collections.abc import Awaitable, Callable
 
 import lance
 
-from memos_ray.cube.rows import JournalRow, Op, rows_to_table
+from memos_ray.cube.packing import stored_table
+from memos_ray.cube.rows import JournalRow, Op
 
 
 def bare_commits(n: int) -> list[float]:
     """Seconds of each of `n` Lance commits of one journal row to a young table in a temporary folder."""
-    rows = rows_to_table([JournalRow(op=Op.ADD, memory_id="m", version=1, text="some thirty words " * 10)])
+    rows = stored_table([JournalRow(op=Op.ADD, memory_id="m", version=1, text="some thirty words " * 10)])
     taken = []
     with tempfile.TemporaryDirectory(prefix="memos-ray-bench-") as folder:
         dataset = lance.write_dataset(rows, f"{folder}/bare.lance")

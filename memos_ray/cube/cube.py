@@ -41,7 +41,7 @@ from memos_ray.cube.requests import (
     WriteResult,
     call_digest,
 )
-from memos_ray.cube.rows import SCHEMA, JournalRow, rows_to_table
+from memos_ray.cube.rows import JournalRow
 from memos_ray.cube.searching import CubeSearcher
 from memos_ray.cube.state import CubeState
 from memos_ray.cube.upkeep import VectorUpkeep
@@ -421,9 +421,7 @@ class MemCube:
     async def export_table(self) -> pa.Table:
         """Every live row, all versions, as `rows.SCHEMA`."""
         await self._confirm("latest")
-        store = self._state.store
-        loaded = pa.table([store.columns[name] for name in SCHEMA.names], schema=SCHEMA)
-        return pa.concat_tables([loaded, rows_to_table(store.appended)])
+        return self._state.store.to_table()
 
     # -- inside -----------------------------------------------------------------------------------------------
 

@@ -21,8 +21,9 @@ import pyarrow as pa
 from memos_ray.config import Settings
 from memos_ray.cube.log_store import Hook, LogStore
 from memos_ray.cube.owner import Owner
+from memos_ray.cube.packing import stored_table
 from memos_ray.cube.planned import Planner
-from memos_ray.cube.rows import JournalRow, rows_to_table
+from memos_ray.cube.rows import JournalRow
 from memos_ray.cube.waiting import RequestQueue, again
 from memos_ray.errors import MemosError, Moved, Overloaded
 from memos_ray.protocols import Clock
@@ -249,7 +250,7 @@ class Journal:
 
         def write() -> None:
             try:
-                table = rows_to_table(rows)
+                table = stored_table(rows)
             except Exception as error:
                 raise _Unstorable from error
             self._owner.write(table)

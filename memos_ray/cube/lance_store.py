@@ -22,7 +22,8 @@ from memos_ray.config import Durability
 from memos_ray.cube import durable
 from memos_ray.cube.creating import create_or_open
 from memos_ray.cube.log_store import Hook
-from memos_ray.cube.rows import SCHEMA, SCHEMA_VERSION, SCHEMA_VERSION_KEY
+from memos_ray.cube.packing import STORED
+from memos_ray.cube.rows import SCHEMA_VERSION, SCHEMA_VERSION_KEY
 from memos_ray.cube.storage_errors import is_storage_failure, read_error, storage_failures
 from memos_ray.errors import Corrupt, Moved, SchemaTooNew
 
@@ -96,7 +97,7 @@ class LanceStore:
 
     def _create(self) -> lance.LanceDataset:
         with storage_failures(self._path, "create the journal"):
-            dataset, made = create_or_open(self._path, SCHEMA.empty_table(), self._options)
+            dataset, made = create_or_open(self._path, STORED.empty_table(), self._options)
             if made and self._power:
                 self._synced.created(dataset)
             return dataset

@@ -15,10 +15,12 @@ from memos_ray.cube.journal import Journal, JournalConfig
 from memos_ray.cube.lance_store import LanceStore
 from memos_ray.cube.log_store import LogStore
 from memos_ray.cube.owner import Owner
+from memos_ray.cube.packing import readable, stored_table
 from memos_ray.cube.paths import journal_path, vectors_path
 from memos_ray.cube.portable import without_ownership
 from memos_ray.cube.registry import Registry
 from memos_ray.cube.row_checks import check_rows
+from memos_ray.cube.rowstore import RowStore
 from memos_ray.cube.state import CubeState
 from memos_ray.cube.upkeep import LateEmbedder, OpenVectors, VectorUpkeep
 from memos_ray.cube.vector_store import LanceVectorStore, VectorStore
@@ -115,13 +117,13 @@ async def fence_off(settings: Settings, cube_id: str, incarnation: str, *, clock
 
 
 def write_incarnation(settings: Settings, cube_id: str, incarnation: str, table: pa.Table) -> None:
-    """Begins an incarnation with exported rows, which keep their versions, times and op_ids.
+    """Begins an incarnation with exported (or stored) rows, which keep their versions, times and op_ids.
 
     Raises `Corrupt`, before anything is written, for rows that no cube could be folded from.
     """
     check_rows(table)
     store = journal_store(settings, cube_id, incarnation)
     store.open()
-    rows = without_ownership(table)
-    if rows.num_rows:
-        store.append(store.latest(), rows)
+    rows = RowStore(without_ownership(readable(table)))
+    if len(rows):
+        store.append(store.latest(), stored_table(rows.rows(range(len(rows)))))

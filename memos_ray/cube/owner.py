@@ -16,7 +16,8 @@ import pyarrow as pa
 from memos_ray.cube import fence as f
 from memos_ray.cube.live import Survey, survey, take_live
 from memos_ray.cube.log_store import Hook, LogStore
-from memos_ray.cube.rows import JournalRow, Op, rows_to_table
+from memos_ray.cube.packing import stored_table
+from memos_ray.cube.rows import JournalRow, Op
 from memos_ray.errors import MemosError, Moved
 from memos_ray.protocols import Clock
 
@@ -172,7 +173,7 @@ class Owner:
             epoch=commit.epoch,
             recorded_at=self._clock.now(),
         )
-        return rows_to_table([row])
+        return stored_table([row])
 
     def _point(self, name: str) -> None:
         if self._hook is not None:

@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 
 from memos_ray.cube.columns import one_chunk
 from memos_ray.cube.indexes import Indexes
+from memos_ray.cube.packing import PACKED, readable
 from memos_ray.cube.results import result_of
 from memos_ray.cube.rows import SCHEMA, JournalRow, Op
 from memos_ray.cube.rowstore import KINDS, OPS, STATUSES
@@ -37,11 +38,14 @@ _AT_ONCE = 10_000  # rows decoded together
 def check_rows(table: pa.Table, path: str = "") -> None:
     """Raises `Corrupt`, saying what is wrong, unless the rows fold, decode and answer like a cube's own.
 
-    `path` says in the error where they came from. Some 60 µs a row: call it in a thread.
+    They may be in either form, stored or readable. `path` says in the error where they came from. Some 60 µs a
+    row: call it in a thread.
     """
     where = path or "the table"
     try:
         table.validate(full=True)
+        if PACKED in table.column_names:
+            table = readable(table)
         problem = next(_problems(table), None)
         if problem is None:
             _fold(table)

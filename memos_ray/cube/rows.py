@@ -1,4 +1,6 @@
-"""The journal's row: its Python form, its Arrow schema, and the way from rows to a table. Schema version 1.
+"""The journal's row: its Python form, and the readable Arrow schema in which cubes are exported. Schema version 1.
+
+In storage a row has fewer columns: see `packing`.
 
 Every row that names a `memory_id` holds the whole version that it makes, so that the fold needs no other
 row to know it (a `delete` or `merge` row holds no text). Rows are never changed once written.
@@ -121,8 +123,7 @@ SCHEMA = pa.schema(
 )
 
 
-def _json(value: Mapping[str, Any]) -> str | None:
-    return json.dumps(value, ensure_ascii=False, separators=(",", ":")) if value else None
+to_json = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 
 def rows_to_table(rows: Sequence[JournalRow]) -> pa.Table:
@@ -133,8 +134,8 @@ def rows_to_table(rows: Sequence[JournalRow]) -> pa.Table:
     ]
     columns["times"] = [[{"text": x.text, "start": x.start, "end": x.end} for x in r.times] for r in rows]
     columns["sources"] = [[{n: getattr(x, n) for n in _SOURCE_FIELDS} for x in r.sources] for r in rows]
-    columns["metadata"] = [_json(r.metadata) for r in rows]
-    columns["payload"] = [_json(r.payload) for r in rows]
+    columns["metadata"] = [to_json(r.metadata) if r.metadata else None for r in rows]
+    columns["payload"] = [to_json(r.payload) if r.payload else None for r in rows]
     return pa.table([pa.array(columns[f.name], f.type) for f in SCHEMA], schema=SCHEMA)
 
 

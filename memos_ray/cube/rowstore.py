@@ -1,4 +1,4 @@
-"""The rows of a cube in memory: an Arrow table as it was loaded, and what was appended since.
+"""The rows of a cube in memory: the columns of the table that was loaded, and what was appended since.
 
 Rows are numbered in seq order. Rows of the table become `JournalRow`s one at a time and only when asked for;
 what the fold and the filters need of all of them is read by column. Knows nothing of versions or memories.
@@ -16,7 +16,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from memos_ray.cube.columns import FOREVER, codes, ints, one_chunk, ragged, times_us, values_of
+from memos_ray.cube.columns import FOREVER, codes, ints, ragged, times_us, values_of
+from memos_ray.cube.packing import columns_of
 from memos_ray.cube.rows import SCHEMA, JournalRow, Op, rows_to_table
 from memos_ray.types import Kind, Link, Source, Status, TimeMention
 
@@ -39,9 +40,8 @@ class RowStore:
     """Rows by number: `0 … base-1` lie in the table, the others are objects."""
 
     def __init__(self, table: pa.Table) -> None:
-        self._table = table.select(SCHEMA.names).cast(SCHEMA)
         self.base: int = table.num_rows
-        self.columns: dict[str, pa.Array] = {n: one_chunk(table.column(n)) for n in table.column_names}
+        self.columns: Mapping[str, pa.Array] = columns_of(table)
         self.op = codes(self.columns["op"], OPS)
         self.kind = codes(self.columns["kind"], KINDS)
         self.status = codes(self.columns["status"], STATUSES)
@@ -166,8 +166,9 @@ class RowStore:
         return self.spans("links")
 
     def to_table(self) -> pa.Table:
-        """All rows, in seq order, as they came from the journal."""
-        return pa.concat_tables([self._table, rows_to_table(self.appended)])
+        """All rows, in seq order, as `rows.SCHEMA`."""
+        loaded = pa.table([self.columns[name] for name in SCHEMA.names], schema=SCHEMA)
+        return pa.concat_tables([loaded, rows_to_table(self.appended)])
 
     def digest(self, r: int) -> str:
         """The digest of the request that made row `r`."""

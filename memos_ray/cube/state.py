@@ -86,7 +86,8 @@ class CubeState:
 
     @classmethod
     def from_table(cls, cube_id: str, table: pa.Table) -> CubeState:
-        """Folds the live rows of a journal (`rows.SCHEMA`, sorted by seq). `ValueError` for unknown ops or kinds."""
+        """Folds the live rows of a journal (as stored or as `rows.SCHEMA`, sorted by seq). `ValueError` for unknown
+        ops or kinds."""
         return cls(cube_id, table)
 
     @classmethod

@@ -10,8 +10,9 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from memos_ray.cube.packing import stored_table
 from memos_ray.cube.planned import Planned, Planner
-from memos_ray.cube.rows import JournalRow, rows_to_table
+from memos_ray.cube.rows import JournalRow
 from memos_ray.errors import Invalid, MemosError
 
 
@@ -67,7 +68,7 @@ class Group:
         left = []
         for waiting, planned in self._members:
             try:
-                rows_to_table(planned.rows)
+                stored_table(planned.rows)
             except Exception as error:
                 waiting.refuse(Invalid(f"the request cannot be stored: {error}", argument="request"))
             else:

@@ -18,7 +18,8 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from memos_ray.cube.rows import SCHEMA, Op
+from memos_ray.cube.packing import STORED
+from memos_ray.cube.rows import Op
 from memos_ray.errors import Moved
 
 
@@ -88,7 +89,7 @@ class MemoryStore:
     def read(self, columns: Sequence[str] | None = None) -> tuple[int, pa.Table]:
         """See `LogStore.read`."""
         slots = self._shared.slots
-        table = pa.concat_tables(slots.content()) if slots.content() else SCHEMA.empty_table()
+        table = pa.concat_tables(slots.content()) if slots.content() else STORED.empty_table()
         self._version = slots.latest()
         return self._version, table.select(list(columns)) if columns else table
 

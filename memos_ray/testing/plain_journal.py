@@ -11,8 +11,9 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from memos_ray.cube.packing import stored_table
 from memos_ray.cube.planner import CubePlanner, OnApply
-from memos_ray.cube.rows import JournalRow, rows_to_table
+from memos_ray.cube.rows import JournalRow
 from memos_ray.cube.state import CubeState
 from memos_ray.cube.validate import Limits
 from memos_ray.errors import MemosError
@@ -81,7 +82,7 @@ class PlainJournal:
 
     def crash(self) -> None:
         """Loses everything but the rows, and folds them as they would come from storage."""
-        self._take_up(CubeState.from_table(self.cube_id, rows_to_table(self.rows)))
+        self._take_up(CubeState.from_table(self.cube_id, stored_table(self.rows)))
 
     def _take_up(self, state: CubeState) -> None:
         self.state = state

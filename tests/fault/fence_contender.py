@@ -14,7 +14,8 @@ import threading
 from memos_ray.clock import SystemClock
 from memos_ray.cube.lance_store import LanceStore
 from memos_ray.cube.owner import Owner
-from memos_ray.cube.rows import JournalRow, Op, rows_to_table
+from memos_ray.cube.packing import stored_table
+from memos_ray.cube.rows import JournalRow, Op
 from memos_ray.errors import Moved
 
 
@@ -49,7 +50,7 @@ def act(owner: Owner, name: str, rng: random.Random) -> None:
             JournalRow(op=Op.ADD, text=name, memory_id=f"{owner.epoch}/{s}", epoch=owner.epoch, seq=s)
             for s in seqs
         ]
-        owner.write(rows_to_table(rows))
+        owner.write(stored_table(rows))
         say(f"acked {owner.epoch} {seqs[0]} {seqs[-1]}")
     elif what < 0.92:
         if owner.has_ignored:

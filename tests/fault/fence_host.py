@@ -18,7 +18,8 @@ import sys
 from memos_ray.clock import SystemClock
 from memos_ray.cube.lance_store import LanceStore
 from memos_ray.cube.owner import Owner
-from memos_ray.cube.rows import JournalRow, Op, rows_to_table
+from memos_ray.cube.packing import stored_table
+from memos_ray.cube.rows import JournalRow, Op
 from memos_ray.errors import MemosError
 
 
@@ -59,7 +60,7 @@ def perform(owner: Owner, name: str, verb: str, count: str = "1") -> str:
         rows = [
             JournalRow(op=Op.ADD, memory_id=f"{name}/{s}", text=name, epoch=owner.epoch, seq=s) for s in seqs
         ]
-        owner.write(rows_to_table(rows))
+        owner.write(stored_table(rows))
         return f"acked {seqs[0]} {seqs[-1]}"
     if verb == "confirm":
         owner.confirm()

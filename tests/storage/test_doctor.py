@@ -15,6 +15,7 @@ from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
 from memos_ray.cube.opening import journal_store, write_incarnation
 from memos_ray.cube.owner import Owner
+from memos_ray.cube.packing import stored_table
 from memos_ray.cube.paths import journal_path
 from memos_ray.cube.registry import Registry
 from memos_ray.cube.rows import JournalRow, Op, rows_to_table
@@ -47,7 +48,7 @@ def root(tmp_path, monkeypatch):
     write_incarnation(settings, "c", incarnation, rows_to_table([row(1), row(2)]))
     store = journal_store(settings, "c", incarnation)
     store.open()
-    store.append(store.latest(), rows_to_table([row(3)]))
+    store.append(store.latest(), stored_table([row(3)]))
     Registry(settings.data).create_if_absent("c", incarnation=incarnation, embedder="hash")
     return settings
 
@@ -100,10 +101,10 @@ def test_a_repair_does_not_bring_back_what_a_fenced_off_owner_wrote(root):
     for epoch in (1, 2):
         owner = Owner(store, SystemClock(), f"owner {epoch}")
         owner.activate()
-        owner.write(rows_to_table([row(owner.next_seq, epoch=owner.epoch, memory_id=f"by-{epoch}")]))
+        owner.write(stored_table([row(owner.next_seq, epoch=owner.epoch, memory_id=f"by-{epoch}")]))
     stale = row(5, epoch=1, memory_id="stale")  # epoch 1 owned up to seq 4
-    store.append(store.latest(), rows_to_table([stale]))
-    store.append(store.latest(), rows_to_table([row(6, epoch=2)]))
+    store.append(store.latest(), stored_table([stale]))
+    store.append(store.latest(), stored_table([row(6, epoch=2)]))
     newest = lance.dataset(str(journal(root))).get_fragments()[-1].data_files()[0].path
     (journal(root) / "data" / Path(newest).name).write_bytes(b"")
     assert doctor(root, "--repair", "--cube", "c")[1]["findings"][0]["state"] == "repaired"

@@ -9,7 +9,8 @@ import lance
 import pytest
 
 from memos_ray.cube.examination import examine, list_versions, read_version
-from memos_ray.cube.rows import JournalRow, Op, rows_to_table
+from memos_ray.cube.packing import stored_table
+from memos_ray.cube.rows import JournalRow, Op
 from memos_ray.errors import Corrupt
 
 
@@ -33,7 +34,7 @@ def log(tmp_path):
     path = tmp_path / "memories.lance"
     for n in range(3):
         mode = "append" if n else "create"
-        lance.write_dataset(rows_to_table([row(2 * n + 1), row(2 * n + 2)]), str(path), mode=mode)
+        lance.write_dataset(stored_table([row(2 * n + 1), row(2 * n + 2)]), str(path), mode=mode)
     return path
 
 

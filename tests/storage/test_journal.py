@@ -12,8 +12,9 @@ from memos_ray.config import Settings
 from memos_ray.cube.journal import Journal, JournalConfig
 from memos_ray.cube.lance_store import LanceStore
 from memos_ray.cube.owner import Owner
+from memos_ray.cube.packing import stored_table
 from memos_ray.cube.planned import Planned
-from memos_ray.cube.rows import JournalRow, Op, rows_to_table
+from memos_ray.cube.rows import JournalRow, Op
 from memos_ray.errors import Conflict, Invalid, Moved, Overloaded, Unavailable
 from memos_ray.testing.memory_store import MemoryStore
 
@@ -319,7 +320,7 @@ async def test_rows_that_do_not_count_are_removed_once():
     old.activate()
     Owner(store.another(), SystemClock(), "between").activate()
     with pytest.raises(Moved):
-        old.write(rows_to_table([JournalRow(op=Op.ADD, text="late", epoch=1, seq=1)]))
+        old.write(stored_table([JournalRow(op=Op.ADD, text="late", epoch=1, seq=1)]))
     journal, _ = await activate(store)
     assert journal._owner.has_ignored
     await journal._compact()

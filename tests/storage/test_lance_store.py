@@ -14,13 +14,14 @@ from memos_ray.clock import SystemClock
 from memos_ray.cube import creating, durable
 from memos_ray.cube.lance_store import LanceStore
 from memos_ray.cube.owner import Owner
-from memos_ray.cube.rows import SCHEMA, SCHEMA_VERSION_KEY, JournalRow, Op, rows_to_table
+from memos_ray.cube.packing import STORED, stored_table
+from memos_ray.cube.rows import SCHEMA_VERSION_KEY, JournalRow, Op
 from memos_ray.errors import Corrupt, Moved, SchemaTooNew, Unavailable
 from memos_ray.testing.memory_store import MemoryStore
 
 
 def rows(epoch, first, count=1, text="text"):
-    return rows_to_table(
+    return stored_table(
         [
             JournalRow(op=Op.ADD, memory_id=f"m{i}", text=text, epoch=epoch, seq=i)
             for i in range(first, first + count)
@@ -68,7 +69,7 @@ def test_an_owner_writes_and_the_next_one_reads_it(stores):
     live = following.activate()
     assert live["seq"].to_pylist() == [1, 2, 3, 4, 5, 6]
     assert (following.epoch, following.next_seq) == (2, 7)
-    assert live.schema.equals(SCHEMA)
+    assert live.schema.equals(STORED)
 
 
 def test_the_older_of_two_live_owners_is_refused(stores):
@@ -212,7 +213,7 @@ def test_a_file_that_vanishes_is_looked_for_at_the_latest_version(path):
 
 
 def with_schema_version(path, version, without=()):
-    fields = [field for field in SCHEMA if field.name not in without]
+    fields = [field for field in STORED if field.name not in without]
     schema = pa.schema(fields, metadata={SCHEMA_VERSION_KEY: str(version).encode()})
     table = rows(1, 1, 2).drop_columns(list(without)).replace_schema_metadata(schema.metadata)
     lance.write_dataset(table.cast(schema), path)
@@ -226,20 +227,20 @@ def test_a_newer_schema_is_refused(path):
 
 
 def test_an_older_schema_is_upgraded_once(path):
-    with_schema_version(path, 0, without=("digest",))
+    with_schema_version(path, 0, without=("payload",))
     calls = []
 
-    def add_digest(dataset):
+    def add_payload(dataset):
         calls.append(dataset.version)
-        if "digest" not in dataset.schema.names:
-            dataset.add_columns(pa.field("digest", pa.string()))
+        if "payload" not in dataset.schema.names:
+            dataset.add_columns(pa.field("payload", pa.string()))
 
-    store = opened(path, upgrades={0: add_digest})
+    store = opened(path, upgrades={0: add_payload})
     owner = Owner(store, SystemClock(), "a")
     live = owner.activate()
-    assert live["digest"].to_pylist() == [None, None]
+    assert live["payload"].to_pylist() == [None, None]
     write(owner)
-    _, table = opened(path, upgrades={0: add_digest}).read()
+    _, table = opened(path, upgrades={0: add_payload}).read()
     assert table.num_rows == 5
     assert len(calls) == 1
 
@@ -328,7 +329,7 @@ def test_who_stalls_while_creating_wipes_nothing(path):
         return creating._only_version_1(version)
 
     def late():
-        return lance.write_dataset(SCHEMA.empty_table(), path, commit_lock=first)
+        return lance.write_dataset(STORED.empty_table(), path, commit_lock=first)
 
     with ThreadPoolExecutor(1) as pool:
         stalled = pool.submit(late)

@@ -89,6 +89,10 @@ async def activate(
     )
     state = CubeState.from_table(cube_id, journal.live)
     journal.release_live()
+    if len(state.store):
+        asyncio.get_running_loop().run_in_executor(
+            None, state.store.unpack
+        )  # whoever needs it sooner waits for it
     upkeep = VectorUpkeep(state, embedder, open_vectors)
     return MemCube(journal, state, upkeep, clock=clock, settings=settings, extractor=make_extractor(settings))
 

@@ -31,6 +31,7 @@ _CHUNK = (
 _SAVE_AFTER_S = (
     2.0  # without new slots; a commit to the vector table for every added memory would double its cost
 )
+_BEGIN_AFTER_S = 0.005  # the answer to whoever added leaves this process first: it needs the interpreter too
 _FIRST_RETRY_S = 0.5
 _LAST_RETRY_S = 30.0
 
@@ -64,6 +65,7 @@ class VectorUpkeep:
         self._unsaved: list[int] = []  # slots whose vectors are not in the table yet
         self._failing: Exception | None = None
         self._wake = asyncio.Event()
+        self._soon: asyncio.TimerHandle | None = None
         self._progress = asyncio.Condition()
         self._task: asyncio.Task[None] | None = None
         self._store: VectorStore | None = None
@@ -74,7 +76,14 @@ class VectorUpkeep:
         self._task = asyncio.create_task(self._run())
 
     def added(self) -> None:
-        """New slots came to be."""
+        """New slots came to be. They are taken up in a moment, or at once if a search comes."""
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(_BEGIN_AFTER_S, self._begin)
+
+    def _begin(self) -> None:
+        if self._soon is not None:
+            self._soon.cancel()
+            self._soon = None
         self._wake.set()
 
     @property
@@ -87,12 +96,15 @@ class VectorUpkeep:
         target = self._state.n_slots
         if self._done >= target:
             return True
+        self._begin()
         async with self._progress:
             await self._progress.wait_for(lambda: self._done >= target or self._failing is not None)
         return self._done >= target
 
     async def embed_query(self, text: str) -> NDArray[np.float32] | None:
         """The query's vector, or None while the embedder fails (searches then do without the dense arm)."""
+        if self.pending:
+            self._begin()
         try:
             await self._embedder.ready()
             vectors = await self._embedder.embed([text], query=True)
@@ -104,6 +116,8 @@ class VectorUpkeep:
 
     async def close(self) -> None:
         """Stops, and saves what it has. What is not embedded yet will be at the next activation."""
+        if self._soon is not None:
+            self._soon.cancel()
         if self._task is not None:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)

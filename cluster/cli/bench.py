@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from cluster.cli.bench_documents import documents
 from cluster.cli.bench_made import make_dialogues
-from cluster.cli.bench_output import command_line, finish, recall_table, steps
+from cluster.cli.bench_output import command_line, finish, processes, recall_table, steps
 from cluster.cli.session import Session, command
 from memos_ray._siblings import load
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from memos_ray.sync import MemOS
+    pass
 
 MaxSeconds = Annotated[float, typer.Option(min=1, help="Stop measuring after this many seconds.")]
 
@@ -28,6 +27,7 @@ def register(app: typer.Typer) -> None:
     )
     command(group, to_file=True)(core)
     command(group, to_file=True)(locomo)
+    command(group, to_file=True)(documents)
     command(group, "make-dialogues", to_file=True)(make_dialogues)
     app.add_typer(group, name="bench", rich_help_panel="System")
 
@@ -95,7 +95,7 @@ def locomo(
                 memory,
                 conversations,
                 cube_prefix="locomo",
-                pids=lambda cube_id: _pids(memory, cube_id),
+                pids=lambda cube_id: processes(memory, cube_id),
                 step=step,
                 deadline=Deadline(max_seconds),
                 budget_tokens=budget_tokens,
@@ -106,19 +106,3 @@ def locomo(
     bench.fill_report(report, conversations, result)
     recall_table(session, report)
     return finish(session, report, hide="recall|all|ndcg|mrr")
-
-
-def _pids(memory: MemOS, cube_id: str) -> Sequence[int]:
-    """The processes that work on a search of this cube: its own and the embedder's."""
-    import ray
-
-    from memos_ray.errors import Unavailable
-
-    options = load("actors.options")
-    namespace = memory.asynchronous.connect().settings.namespace
-    try:
-        handle: Any = ray.get_actor(options.EMBEDDER_NAME, namespace=namespace)
-        embedder: int = ray.get(handle.pid.remote(), timeout=60.0)
-    except ray.exceptions.RayError as error:
-        raise Unavailable(f"the embedder does not answer: {error}", what="embedder") from error
-    return [int(memory.stats(cube_id)["pid"]), embedder]

@@ -5,17 +5,19 @@ from __future__ import annotations
 import json
 import shlex
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
 from cluster.cli.output import new_table, progress_bar
+from memos_ray._siblings import load
 
 if TYPE_CHECKING:
     from cluster.cli.session import Session
     from memos_ray.bench.report import Report
+    from memos_ray.sync import MemOS
 
 Step = Callable[[str, int, int], None]
 
@@ -86,3 +88,19 @@ def _number(value: float) -> str:
 def command_line() -> str:
     """What was typed."""
     return shlex.join(["memos-ray", *sys.argv[1:]])
+
+
+def processes(memory: MemOS, cube_id: str) -> Sequence[int]:
+    """The processes that work on a search of this cube: its own and the embedder's."""
+    import ray
+
+    from memos_ray.errors import Unavailable
+
+    options = load("actors.options")
+    namespace = memory.asynchronous.connect().settings.namespace
+    try:
+        handle: Any = ray.get_actor(options.EMBEDDER_NAME, namespace=namespace)
+        embedder: int = ray.get(handle.pid.remote(), timeout=60.0)
+    except ray.exceptions.RayError as error:
+        raise Unavailable(f"the embedder does not answer: {error}", what="embedder") from error
+    return [int(memory.stats(cube_id)["pid"]), embedder]

@@ -1,11 +1,13 @@
 """Vectors are derived: whatever happens to them, searches answer and nothing is lost."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from memos_ray.cube import upkeep
 from memos_ray.models.embedder import HashEmbedder
 from memos_ray.testing.local import LocalCubes
 
@@ -52,3 +54,24 @@ async def test_a_damaged_vector_table_is_made_anew(tmp_path: Path, pattern: str,
             assert files
             for file in files:
                 file.write_bytes(file.read_bytes()[:left])
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_new_vectors_wait_for_a_moment_but_never_a_search(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+):
+    async with LocalCubes(str(tmp_path)) as cubes:
+        cube = await cubes.cube("c")
+        if again:
+            await cube.add("Plums do not.")
+            await cube.search("plums")
+        monkeypatch.setattr(upkeep, "_BEGIN_AFTER_S", 3600.0)
+        await cube.add("Pears ripen in the cellar.")
+        async with asyncio.timeout(20):
+            hits = await cube.search("pears", explain=True)
+        assert "dense" in hits[0].explanation.arms
+        monkeypatch.setattr(upkeep, "_BEGIN_AFTER_S", 0.0)
+        await cube.add("Apples do, too.")
+        async with asyncio.timeout(20):
+            while (await cube.stats())["pending_vectors"]:
+                await asyncio.sleep(0.005)

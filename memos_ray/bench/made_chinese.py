@@ -2,7 +2,8 @@
 
 Eight hundred notes: facts, lists over several notes, who shares a flat with whom (two-hop), and distractors: notes
 that name the same person and the question's words, or the same thing and another person. A question names people by
-their given name, and others have names with the same characters. Most questions share a word with one of the
+their given name, and others have names with the same characters. No
+question has six characters in a row that stand in a note that answers it. Most questions share a word with one of the
 three ways to put the note that answers them, the others none.
 
 What it can show: that search in Chinese works beyond shared pairs of characters. What it cannot: quality on real
@@ -71,6 +72,7 @@ def make_diary(seed: int = 0, *, questions: int = 300) -> Diary:
     order = list(range(len(texts)))
     rng.shuffle(order)
     ids = {number: f"{place // SESSION + 1}:{place % SESSION + 1}" for place, number in enumerate(order)}
+    asked = [(kind, text, gold) for kind, text, gold in asked if not _copies(text, [texts[i] for i in gold])]
     rng.shuffle(asked)
     return Diary(
         tuple(Note(ids[number], texts[number]) for number in order),
@@ -79,6 +81,12 @@ def make_diary(seed: int = 0, *, questions: int = 300) -> Diary:
             for n, (kind, text, gold) in enumerate(asked[:questions])
         ),
     )
+
+
+def _copies(question: str, notes: list[str]) -> bool:
+    """Whether six characters in a row stand in a note that answers the question."""
+    runs = {question[i : i + 6] for i in range(len(question) - 5)}
+    return any(run in note for run in runs for note in notes)
 
 
 def _people(rng: random.Random, world: dict[str, Any]) -> list[_Person]:

@@ -1,4 +1,4 @@
-"""The shared embedder: one model for all cubes, batching across them. The only actor that loads torch."""
+"""The shared embedder: one model for all cubes, batching across them. The only actor that loads a model."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from memos_ray.config import Settings
 from memos_ray.errors import MemosError, Unavailable
 from memos_ray.models.batching import BatchingEmbedder
-from memos_ray.models.embedder import Vectors
+from memos_ray.models.encoded import Encoded, Vectors
 from memos_ray.models.factory import from_hub, make_embedder
 from memos_ray.wire import EmbedderInfo, Reply
 
@@ -33,6 +33,16 @@ class EmbedderActor:
         """(len(texts), dim) float32 unit vectors. Queries go before bulk texts."""
         return await self._reply(self._embed(texts, query))
 
+    async def encode(
+        self,
+        texts: Sequence[str],
+        contexts: Sequence[str] | None = None,
+        tokens: bool = False,
+        query: bool = False,
+    ) -> Reply:
+        """`Encoded`: arrays, which Ray hands over without copying them. See `Embedder.encode`."""
+        return await self._reply(self._encode(texts, contexts, tokens, query))
+
     def pid(self) -> int:
         """The process, for those who want to measure it."""
         return os.getpid()
@@ -42,7 +52,7 @@ class EmbedderActor:
             return Reply(await work)
         except MemosError as error:
             return Reply(error=error)
-        except Exception as error:  # torch and HTTP raise anything; callers know and retry `Unavailable`
+        except Exception as error:  # models and HTTP raise anything; callers know and retry `Unavailable`
             log.exception("the embedder failed")
             return Reply(
                 error=Unavailable(f"the embedder failed: {type(error).__name__}: {error}", what="embedder")
@@ -50,10 +60,18 @@ class EmbedderActor:
 
     async def _info(self) -> EmbedderInfo:
         embedder = await self._ready()
-        return EmbedderInfo(embedder.fingerprint, embedder.dim)
+        return EmbedderInfo(
+            embedder.fingerprint, embedder.dim, embedder.token_dim, embedder.token_fingerprint
+        )
 
     async def _embed(self, texts: Sequence[str], query: bool) -> Vectors:
         return await (await self._ready()).embed(texts, query=query)
+
+    async def _encode(
+        self, texts: Sequence[str], contexts: Sequence[str] | None, tokens: bool, query: bool
+    ) -> Encoded:
+        embedder = await self._ready()
+        return await embedder.encode(texts, contexts=contexts, tokens=tokens, query=query)
 
     async def _ready(self) -> BatchingEmbedder:
         if self._loading is None:

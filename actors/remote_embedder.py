@@ -1,4 +1,4 @@
-"""The shared embedder as a cube sees it. Apart from the actor itself, which reaches torch."""
+"""The shared embedder as a cube sees it. Apart from the actor itself, which loads models."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from actors.refs import answer
 from memos_ray.errors import MemosError, Unavailable
+from memos_ray.models.encoded import Encoded
 from memos_ray.wire import EmbedderInfo
 
 
@@ -41,6 +42,31 @@ class RemoteEmbedder:
         """Of the shared model. Only after `ready`."""
         assert self._info is not None, "await ready() first"
         return self._info.dim
+
+    @property
+    def token_dim(self) -> int:
+        """Of the shared model, 0 if it has no token vectors. Only after `ready`."""
+        assert self._info is not None, "await ready() first"
+        return self._info.token_dim
+
+    @property
+    def token_fingerprint(self) -> str:
+        """Of the shared model's token vectors, "" if it has none. Only after `ready`."""
+        assert self._info is not None, "await ready() first"
+        return self._info.token_fingerprint
+
+    async def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        contexts: Sequence[str] | None = None,
+        tokens: bool = False,
+        query: bool = False,
+    ) -> Encoded:
+        """See `Embedder.encode`. Waits through one restart of the actor before it gives up."""
+        before = None if contexts is None else list(contexts)
+        value: Encoded = await self._ask("encode", list(texts), before, tokens, query)
+        return value
 
     async def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
         """See `Embedder.embed`. Waits through one restart of the actor before it gives up."""

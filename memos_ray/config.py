@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Durability = Literal["process", "power"]
+BUILT_IN = ("minilm", "minilm-fp32", "hash")  # embedders that come with the package
 
 
 class Settings(BaseSettings):
@@ -28,13 +29,13 @@ class Settings(BaseSettings):
 
     embedder: str = Field(
         "minilm",
-        description="'minilm' (packaged, offline), a path or hub id for sentence-transformers, 'openai:<model>', "
-        "or 'hash' (no model; for tests and storage benchmarks).",
+        description="'minilm' (packaged, offline, in eight bits), 'minilm-fp32' (the same in full precision), a path "
+        "or hub id for sentence-transformers, 'openai:<model>', or 'hash' (no model; for tests and benchmarks).",
     )
     embedder_url: str = Field("https://api.openai.com/v1", description="Base URL for 'openai:' embedders.")
     embedder_api_key: str | None = Field(None, description="Bearer token for 'openai:' embedders.")
     embed_batch: int = Field(64, ge=1, le=4096, description="Texts in one batch of the embedder.")
-    embed_threads: int = Field(0, ge=0, description="Threads of torch in the embedder; 0: one for each core.")
+    embed_threads: int = Field(0, ge=0, description="Threads of the embedder's model; 0: one for each core.")
 
     llm_model: str | None = Field(
         None, description="Model for LLM extraction (infer=True). None: rules only."
@@ -72,5 +73,5 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute_folder(cls, value: str) -> str:
         folder = Path(value).expanduser()
-        named = value.strip() in ("", "minilm", "hash") or value.startswith("openai:")
+        named = value.strip() in ("", *BUILT_IN) or value.startswith("openai:")
         return str(folder.resolve()) if not named and folder.is_dir() else value

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from memos_ray.ingest.drafts import MemoryDraft
+    from memos_ray.models.encoded import Encoded
 
 
 class Clock(Protocol):
@@ -37,6 +38,21 @@ class Embedder(Protocol):
     @property
     def dim(self) -> int:
         """Length of a vector."""
+        ...
+
+    @property
+    def token_dim(self) -> int:
+        """Length of a token's vector; 0: the embedder has none."""
+        ...
+
+    async def encode(
+        self, texts: Sequence[str], *, contexts: Sequence[str] | None = None, tokens: bool = False
+    ) -> Encoded:
+        """Vectors as `embed` gives them; if asked for, with those of the tokens, where `token_dim` is not 0.
+
+        `contexts` are what goes before each text ("" for nothing): the model reads both, the vectors are of the
+        text alone (late chunking). An embedder that cannot do this leaves contexts out. Raises `Unavailable`.
+        """
         ...
 
     async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:

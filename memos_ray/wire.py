@@ -47,7 +47,9 @@ class HostInfo:
 
 @dataclass(frozen=True, slots=True)
 class EmbedderInfo:
-    """Which vectors the shared embedder makes."""
+    """Which vectors the shared embedder makes. `token_dim` 0: none of tokens, and no `token_fingerprint`."""
 
     fingerprint: str
     dim: int
+    token_dim: int = 0
+    token_fingerprint: str = ""

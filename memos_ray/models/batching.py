@@ -12,23 +12,40 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memos_ray.errors import MemosError, Overloaded, Retryable
-from memos_ray.models.embedder import Vectors, check_texts
+from memos_ray.models.embedder import check_contexts, check_texts
+from memos_ray.models.encoded import Encoded, TokenRows, Tokens, Vectors
+from memos_ray.models.token_vectors import check_projection, compress, compressed_fingerprint
 from memos_ray.protocols import Embedder
 
 _WINDOW_BATCHES = 16  # so many batches' worth of waiting documents are sorted by length together
 
 
+Row = tuple[Vectors, TokenRows | None]
+"""A text's vector (dim,), and its tokens."""
+
+
 @dataclass(eq=False, slots=True)
 class Job:
-    """One caller's texts. `vectors` fills up as batches return; `missing` counts what is not there yet."""
+    """One caller's texts. `rows` fills up as batches return; `missing` counts what is not there yet."""
 
     texts: Sequence[str]
     query: bool
-    vectors: Vectors
-    missing: int
-    done: asyncio.Future[Vectors] | None = None
+    contexts: Sequence[str] | None = None
+    tokens: bool = False
+    rows: list[Row | None] = field(default_factory=list)
+    missing: int = 0
+    done: asyncio.Future[list[Row]] | None = None
+
+    def __post_init__(self) -> None:
+        self.missing = len(self.texts)
+        self.rows = [None] * self.missing
+
+    def context(self, i: int) -> str:
+        """What goes before text i."""
+        return self.contexts[i] if self.contexts is not None else ""
 
 
 Part = tuple[Job, int]  # a text: its job and its position there
@@ -62,7 +79,7 @@ class Batcher:
             else:
                 if not self._window:
                     window = _first(self._documents, _WINDOW_BATCHES * self.max_batch)
-                    window.sort(key=lambda part: len(part[0].texts[part[1]]))
+                    window.sort(key=_length)
                     starts = range(0, len(window), self.max_batch)
                     self._window.extend(window[i : i + self.max_batch] for i in starts)
                 batch = self._window.popleft()
@@ -71,6 +88,11 @@ class Batcher:
             if batch:
                 return batch
         return []
+
+
+def _length(part: Part) -> int:
+    job, i = part
+    return len(job.texts[i]) + len(job.context(i))
 
 
 def _first(queue: deque[Part], count: int) -> list[Part]:
@@ -87,13 +109,21 @@ class BatchingEmbedder:
         max_batch: int = 64,
         queue_limit: int = 100_000,
         cached_queries: int = 10_000,
+        projection: NDArray[np.float32] | None = None,
     ) -> None:
-        """At most `queue_limit` texts wait; the vectors of the last `cached_queries` queries are kept."""
+        """At most `queue_limit` texts wait; what became of the last `cached_queries` queries is kept.
+
+        With a `projection` (token_dim, k), token vectors are compressed to int8 of k numbers before anyone gets
+        them (`token_vectors.compress`). Raises `Invalid` if it does not fit.
+        """
+        if projection is not None:
+            check_projection(projection, inner.token_dim)
         self._inner = inner
+        self._projection = projection
         self._batcher = Batcher(max_batch)
         self._queue_limit = queue_limit
         self._cached_queries = cached_queries
-        self._cache: OrderedDict[str, Vectors] = OrderedDict()
+        self._cache: OrderedDict[tuple[str, str, bool], Row] = OrderedDict()
         self._worker: asyncio.Task[None] | None = None
         self._texts_per_s = 500.0  # a first guess, for `retry_after_s`
 
@@ -107,33 +137,61 @@ class BatchingEmbedder:
         """The inner embedder's."""
         return self._inner.dim
 
+    @property
+    def token_dim(self) -> int:
+        """The inner embedder's, or what the projection makes of it."""
+        return self._inner.token_dim if self._projection is None else int(self._projection.shape[1])
+
+    @property
+    def token_fingerprint(self) -> str:
+        """Of the token vectors that callers get; "" if there are none."""
+        if self._projection is not None:
+            return compressed_fingerprint(self.fingerprint, self._projection)
+        return self.fingerprint if self.token_dim else ""
+
     async def embed(self, texts: Sequence[str], *, query: bool = False) -> Vectors:
-        """(len(texts), dim) float32 unit vectors. Queries go before documents, and are remembered.
+        """(len(texts), dim) float32 unit vectors; see `encode`."""
+        return (await self.encode(texts, query=query)).vectors
+
+    async def encode(
+        self,
+        texts: Sequence[str],
+        *,
+        contexts: Sequence[str] | None = None,
+        tokens: bool = False,
+        query: bool = False,
+    ) -> Encoded:
+        """See `Embedder.encode`. Queries go before documents, and are remembered.
 
         Raises `Invalid` for anything but strings, `Overloaded` when too much waits already (a single call is
         never too long for an empty queue), and what the inner embedder raises.
         """
         check_texts(texts)
+        check_contexts(contexts, texts)
+        tokens = tokens and self._inner.token_dim > 0
         if not len(texts):
-            return await self._inner.embed(texts)
-        if query and (known := self._remembered(texts)) is not None:
-            return known
+            return self._compressed(await self._inner.encode(texts, tokens=tokens))
+        job = Job(list(texts), query, contexts if contexts is None else list(contexts), tokens)
+        rows = self._remembered(job) if query else None
+        if rows is None:
+            rows = await self._queued(job)
+            if query:
+                self._remember(job, rows)
+        return Encoded.join(rows, len(rows[0][0]), self.token_dim if tokens else 0)
+
+    async def _queued(self, job: Job) -> list[Row]:
         waiting = self._batcher.waiting
-        if waiting and waiting + len(texts) > self._queue_limit:
-            message = f"{waiting} texts wait to be embedded; with {len(texts)} more it would be over"
+        if waiting and waiting + len(job.texts) > self._queue_limit:
+            message = f"{waiting} texts wait to be embedded; with {len(job.texts)} more it would be over"
             raise Overloaded(
                 f"{message} {self._queue_limit}", retry_after_s=round(waiting / self._texts_per_s, 3)
             )
         loop = asyncio.get_running_loop()
-        job = Job(list(texts), query, np.empty((0, 0), np.float32), len(texts), loop.create_future())
+        job.done = loop.create_future()
         self._batcher.put(job)
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
-        assert job.done is not None
-        vectors = await job.done
-        if query:
-            self._remember(texts, vectors)
-        return vectors
+        return await job.done
 
     async def _work(self) -> None:
         while batch := self._batcher.take():
@@ -141,8 +199,14 @@ class BatchingEmbedder:
 
     async def _run(self, batch: list[Part]) -> None:
         started = asyncio.get_running_loop().time()
+        contexts = [job.context(i) for job, i in batch]
         try:
-            vectors = await self._inner.embed([job.texts[i] for job, i in batch])
+            found = await self._inner.encode(
+                [job.texts[i] for job, i in batch],
+                contexts=contexts if any(contexts) else None,
+                tokens=any(job.tokens for job, _ in batch),
+            )
+            found = self._compressed(found)
         except Exception as error:
             jobs = list(dict.fromkeys(job for job, _ in batch))
             if len(jobs) == 1 or isinstance(error, Retryable):
@@ -153,33 +217,44 @@ class BatchingEmbedder:
             return
         elapsed_s = max(asyncio.get_running_loop().time() - started, 1e-6)
         self._texts_per_s += 0.2 * (len(batch) / elapsed_s - self._texts_per_s)
-        _deliver(batch, vectors)
+        _deliver(batch, found)
 
-    def _remembered(self, texts: Sequence[str]) -> Vectors | None:
-        found = [self._cache.get(text) for text in texts]
-        vectors = [v for v in found if v is not None]
-        if len(vectors) < len(found):
+    def _compressed(self, found: Encoded) -> Encoded:
+        if found.tokens is None or self._projection is None:
+            return found
+        tokens = found.tokens
+        vectors = compress(tokens.vectors, self._projection)
+        return Encoded(found.vectors, Tokens(tokens.offsets, tokens.ids, vectors))
+
+    def _remembered(self, job: Job) -> list[Row] | None:
+        keys = _keys(job)
+        rows = [row for key in keys if (row := self._cache.get(key)) is not None]
+        if len(rows) < len(keys):
             return None
-        for text in texts:
-            self._cache.move_to_end(text)
-        return np.stack(vectors)
+        for key in keys:
+            self._cache.move_to_end(key)
+        return rows
 
-    def _remember(self, texts: Sequence[str], vectors: Vectors) -> None:
-        for text, vector in zip(texts, vectors, strict=True):
-            self._cache[text] = vector.copy()
-            self._cache.move_to_end(text)
+    def _remember(self, job: Job, rows: Iterable[Row]) -> None:
+        for key, (vector, tokens) in zip(_keys(job), rows, strict=True):
+            # Copies: what is delivered are views of whole batches.
+            kept = None if tokens is None else (tokens[0].copy(), tokens[1].copy())
+            self._cache[key] = vector.copy(), kept
+            self._cache.move_to_end(key)
         while len(self._cache) > self._cached_queries:
             self._cache.popitem(last=False)
 
 
-def _deliver(batch: Iterable[Part], vectors: Vectors) -> None:
-    for (job, i), vector in zip(batch, vectors, strict=True):
-        if not job.vectors.size:
-            job.vectors = np.empty((len(job.texts), vectors.shape[1]), np.float32)
-        job.vectors[i] = vector
+def _keys(job: Job) -> list[tuple[str, str, bool]]:
+    return [(text, job.context(i), job.tokens) for i, text in enumerate(job.texts)]
+
+
+def _deliver(batch: Iterable[Part], found: Encoded) -> None:
+    for (job, i), (vector, tokens) in zip(batch, found.rows(), strict=True):
+        job.rows[i] = vector, tokens if job.tokens else None
         job.missing -= 1
         if not job.missing and job.done is not None and not job.done.done():
-            job.done.set_result(job.vectors)
+            job.done.set_result([row for row in job.rows if row is not None])
 
 
 def _fail(jobs: Iterable[Job], error: Exception) -> None:

@@ -11,22 +11,31 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memos_ray.errors import Invalid
+from memos_ray.models.encoded import Encoded, Vectors
 
-Vectors = NDArray[np.float32]
 
-
-def check_texts(texts: Sequence[str]) -> None:
+def check_texts(texts: Sequence[str], argument: str = "texts") -> None:
     """Raises `Invalid` unless `texts` is a sequence of strings that can be written as UTF-8."""
     if isinstance(texts, (str, bytes)) or not isinstance(texts, Sequence):
-        raise Invalid(f"texts must be a list of strings, not {type(texts).__name__}", argument="texts")
+        raise Invalid(f"{argument} must be a list of strings, not {type(texts).__name__}", argument=argument)
     for i, text in enumerate(texts):
         if not isinstance(text, str):
-            raise Invalid(f"texts[{i}] must be a string, not {type(text).__name__}", argument="texts")
+            raise Invalid(f"{argument}[{i}] must be a string, not {type(text).__name__}", argument=argument)
         try:
             text.encode()
         except UnicodeEncodeError as error:
-            message = f"texts[{i}] holds a lone surrogate at character {error.start}"
-            raise Invalid(message, argument="texts") from error
+            message = f"{argument}[{i}] holds a lone surrogate at character {error.start}"
+            raise Invalid(message, argument=argument) from error
+
+
+def check_contexts(contexts: Sequence[str] | None, texts: Sequence[str]) -> None:
+    """Raises `Invalid` unless there is one string for each text, or None for all."""
+    if contexts is None:
+        return
+    check_texts(contexts, "contexts")
+    if len(contexts) != len(texts):
+        message = f"there are {len(contexts)} contexts for {len(texts)} texts"
+        raise Invalid(message, argument="contexts")
 
 
 def unit_rows(vectors: NDArray[np.floating]) -> Vectors:
@@ -65,6 +74,18 @@ class HashEmbedder:
     def dim(self) -> int:
         """As given."""
         return self._dim
+
+    @property
+    def token_dim(self) -> int:
+        """0: it has no token vectors."""
+        return 0
+
+    async def encode(
+        self, texts: Sequence[str], *, contexts: Sequence[str] | None = None, tokens: bool = False
+    ) -> Encoded:
+        """Vectors alone; contexts change nothing. Raises `Invalid` for anything but strings."""
+        check_contexts(contexts, texts)
+        return Encoded(await self.embed(texts))
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """(len(texts), dim) float32 unit vectors. Raises `Invalid` for anything but strings."""

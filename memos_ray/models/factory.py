@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from memos_ray.config import Settings
+from memos_ray.config import BUILT_IN, Settings
 from memos_ray.errors import Invalid
 from memos_ray.protocols import Embedder
 
@@ -33,15 +33,19 @@ def make_embedder(settings: Settings) -> Embedder:
         )
     if not name:
         raise Invalid("embedder must not be empty; the default is 'minilm'", argument="embedder")
+    if name == "minilm":
+        from memos_ray.models.minilm import MiniLM
+
+        return MiniLM(batch=settings.embed_batch, threads=settings.embed_threads)
     from memos_ray.models.sentence_transformer import SentenceTransformerEmbedder
 
-    model_or_packaged = None if name == "minilm" else name
+    packaged = name == "minilm-fp32"
     return SentenceTransformerEmbedder(
-        model_or_packaged, batch=settings.embed_batch, threads=settings.embed_threads
+        None if packaged else name, batch=settings.embed_batch, threads=settings.embed_threads
     )
 
 
 def from_hub(embedder: str) -> bool:
     """Whether that is a hub id, which may have to be downloaded: neither built in, nor a server, nor a folder."""
     name = embedder.strip()
-    return name not in ("minilm", "hash") and not name.startswith("openai:") and not os.path.isdir(name)
+    return name not in BUILT_IN and not name.startswith("openai:") and not os.path.isdir(name)

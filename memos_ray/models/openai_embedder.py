@@ -12,7 +12,8 @@ import numpy as np
 
 from memos_ray.errors import Invalid, Unavailable
 from memos_ray.models.certificates import certificates
-from memos_ray.models.embedder import Vectors, check_texts, file_safe, unit_rows
+from memos_ray.models.embedder import check_contexts, check_texts, file_safe, unit_rows
+from memos_ray.models.encoded import Encoded, Vectors
 
 _AGAIN = frozenset({408, 409, 425, 429, 500, 502, 503, 504})  # worth another attempt
 _OUR_FAULT = frozenset({400, 413, 422})  # the texts are not acceptable
@@ -55,6 +56,19 @@ class OpenAIEmbedder:
         if self._dim is None:
             raise Unavailable("the dimension is known after the first embed()", what="embedder")
         return self._dim
+
+    @property
+    def token_dim(self) -> int:
+        """0: such servers answer with one vector for each text."""
+        return 0
+
+    async def encode(
+        self, texts: Sequence[str], *, contexts: Sequence[str] | None = None, tokens: bool = False
+    ) -> Encoded:
+        """Vectors alone; contexts change nothing. See `embed` for what it raises."""
+        check_texts(texts)
+        check_contexts(contexts, texts)
+        return Encoded(await self.embed(texts))
 
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """(len(texts), dim) float32 unit vectors.

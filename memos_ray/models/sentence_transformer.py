@@ -1,4 +1,4 @@
-"""Embeddings by a sentence-transformers model on this machine. The only embedder that loads torch."""
+"""Embeddings by any sentence-transformers model on this machine. The only embedder that loads torch."""
 
 from __future__ import annotations
 
@@ -12,15 +12,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memos_ray.errors import Unavailable
-from memos_ray.models.embedder import Vectors, check_texts, file_safe, unit_rows
+from memos_ray.models.embedder import check_contexts, check_texts, file_safe, unit_rows
+from memos_ray.models.encoded import Encoded, TokenRows, Vectors
+from memos_ray.models.kept_tokens import kept_tokens
 
 PACKAGED = "all-MiniLM-L6-v2"
 
 
 class SentenceTransformerEmbedder:
-    """A model from a folder or from the hub; by default the packaged MiniLM, which needs no network.
+    """A model from a folder or from the hub; by default the packaged MiniLM in full precision.
 
     Loading takes seconds and happens in the constructor. Texts longer than the model reads are cut by it:
     MiniLM reads 256 tokens, some 190 English words; longer texts belong into several memories (documents are
@@ -36,6 +39,7 @@ class SentenceTransformerEmbedder:
         self._batch = batch
         self._fingerprint = _fingerprint(file_safe(Path(model).name if model else PACKAGED), self._model)
         self._dim = int(self._model.get_embedding_dimension())
+        self._kept, self._token_dim = _tokens(self._model)
         self._thread = ThreadPoolExecutor(1, "embedder")
 
     @property
@@ -48,23 +52,58 @@ class SentenceTransformerEmbedder:
         """As the model has it: 384 for MiniLM."""
         return self._dim
 
+    @property
+    def token_dim(self) -> int:
+        """As the model has it; 0 if it gives no vectors of tokens."""
+        return self._token_dim
+
     async def embed(self, texts: Sequence[str]) -> Vectors:
         """(len(texts), dim) float32 unit vectors. Raises `Invalid` for anything but strings."""
+        return (await self.encode(texts)).vectors
+
+    async def encode(
+        self, texts: Sequence[str], *, contexts: Sequence[str] | None = None, tokens: bool = False
+    ) -> Encoded:
+        """See `Embedder.encode`. Contexts change nothing: models join two texts each in its own way."""
         check_texts(texts)
+        check_contexts(contexts, texts)
+        tokens = tokens and self._token_dim > 0
         if not len(texts):
-            return np.empty((0, self._dim), np.float32)
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._encode, list(texts))
+            return Encoded.join([], self._dim, self._token_dim if tokens else 0)
+        work = self._with_tokens if tokens else self._encode
+        return await asyncio.get_running_loop().run_in_executor(self._thread, work, list(texts))
 
     def close(self) -> None:
         """Ends the thread, once it is done with what it has."""
         self._thread.shutdown()
 
-    def _encode(self, texts: list[str]) -> Vectors:
+    def _encode(self, texts: list[str]) -> Encoded:
         # Sorts by length, so that batches pad little, and switches gradients off.
         vectors = self._model.encode(
             texts, batch_size=self._batch, show_progress_bar=False, convert_to_numpy=True
         )
-        return unit_rows(vectors)
+        return Encoded(unit_rows(vectors))
+
+    def _with_tokens(self, texts: list[str]) -> Encoded:
+        import torch
+
+        order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
+        vectors = np.empty((len(texts), self._dim), np.float32)
+        rows: list[TokenRows] = [(np.empty(0, np.int32), np.empty((0, self._token_dim), np.float32))] * len(
+            texts
+        )
+        for start in range(0, len(order), self._batch):
+            part = order[start : start + self._batch]
+            features = self._model.preprocess([texts[i] for i in part])
+            with torch.inference_mode():
+                found = self._model(features)
+            vectors[part] = found["sentence_embedding"].float().numpy()
+            states = found["token_embeddings"].float().numpy()
+            read = found["attention_mask"].bool().numpy()
+            for i, ids, mask, vector in zip(part, features["input_ids"].numpy(), read, states, strict=True):
+                own = mask & self._kept[ids]
+                rows[i] = ids[own].astype(np.int32), vector[own]
+        return Encoded.join(list(zip(unit_rows(vectors), rows, strict=True)), self._dim, self._token_dim)
 
 
 def _load(model: str | None, threads: int) -> Any:
@@ -86,6 +125,15 @@ def _load(model: str | None, threads: int) -> Any:
         name = model or PACKAGED
         message = f"the embedder {name!r} cannot be loaded: {error}; give 'minilm', a folder or a hub id"
         raise Unavailable(message, what="embedder") from error
+
+
+def _tokens(model: Any) -> tuple[NDArray[np.bool_], int]:
+    """Which token ids have vectors of their own, and their length; 0 for a model that gives none of tokens."""
+    backend = getattr(model.tokenizer, "backend_tokenizer", None)
+    width = getattr(model[0], "get_embedding_dimension", None)
+    if backend is None or width is None or not hasattr(model[0], "auto_model"):
+        return np.empty(0, bool), 0
+    return kept_tokens(backend), int(width())
 
 
 def _fingerprint(name: str, model: Any) -> str:

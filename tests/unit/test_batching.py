@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from memos_ray.errors import Invalid, Overloaded, Unavailable
 from memos_ray.models.batching import Batcher, BatchingEmbedder, Job
 from memos_ray.models.embedder import HashEmbedder
+from memos_ray.models.encoded import Encoded, Tokens
+from memos_ray.models.token_vectors import compress
 
 
 class Recorder:
@@ -20,15 +22,46 @@ class Recorder:
         self.started, self.gate = asyncio.Event(), asyncio.Event()
         self.gate.set()
         self.errors = {}
+        self.token_dim = 0
 
-    async def embed(self, texts):
+    async def encode(self, texts, *, contexts=None, tokens=False):
         self.batches.append(list(texts))
         self.started.set()
         await self.gate.wait()
         for text in texts:
             if text in self.errors:
                 raise self.errors[text]
-        return await self.inner.embed(texts)
+        return await self.inner.encode(texts)
+
+
+class Lettered(Recorder):
+    """With tokens: the letters of a text, each with a vector that tells the letter and the context's length."""
+
+    def __init__(self):
+        super().__init__()
+        self.token_dim = 3
+        self.asked = []
+
+    async def encode(self, texts, *, contexts=None, tokens=False):
+        self.asked.append(tokens)
+        found = await super().encode(texts)
+        if not tokens:
+            return found
+        return Encoded(found.vectors, letters(texts, contexts or [""] * len(texts)))
+
+
+def letters(texts, contexts):
+    rows = []
+    for text, context in zip(texts, contexts, strict=True):
+        ids = np.array([ord(c) for c in text], np.int32)
+        vectors = np.array([[i, len(context), 1] for i in ids], np.float32).reshape(len(ids), 3)
+        rows.append((ids, vectors))
+    return Tokens.join(rows, 3)
+
+
+def same_tokens(found, expected):
+    for name in ("offsets", "ids", "vectors"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
 async def started_tasks(*coroutines):
@@ -143,6 +176,68 @@ async def test_a_call_that_fails_half_way_fails_as_a_whole(held):
     assert (await embedder.embed(["after"])).shape == (1, 32)
 
 
+async def test_tokens_come_to_who_asked_for_them_each_in_its_place():
+    recorder = Lettered()
+    recorder.gate.clear()
+    embedder = BatchingEmbedder(recorder, max_batch=4)
+    texts, before = ["long text", "", "b", "ccc", "dd"], ["x", "", "yy", "", "zzz"]
+    tasks = await started_tasks(
+        embedder.encode(["first"]),
+        embedder.encode(texts, contexts=before, tokens=True),
+        embedder.encode(["other", "texts"]),
+    )
+    recorder.gate.set()
+    first, found, other = await asyncio.gather(*tasks)
+    assert first.tokens is other.tokens is None
+    assert found.vectors.shape == (5, 32)
+    same_tokens(found.tokens, letters(texts, before))
+    assert any(recorder.asked)
+    await embedder.encode(["last"])
+    assert recorder.asked[-1] is False  # nobody in that batch wants them
+
+
+async def test_a_remembered_query_has_its_tokens_and_not_another_ones():
+    recorder = Lettered()
+    embedder = BatchingEmbedder(recorder)
+    calls = [{"tokens": True}, {"tokens": False}, {"tokens": True, "contexts": ["so"]}, {"tokens": True}]
+    found = [await embedder.encode(["why"], query=True, **call) for call in calls]
+    assert len(recorder.batches) == 3
+    assert found[1].tokens is None
+    for i, before in ((0, ""), (2, "so"), (3, "")):
+        same_tokens(found[i].tokens, letters(["why"], [before]))
+
+
+async def test_a_projection_compresses_what_callers_get():
+    projection = np.array([[1, 0], [0, 1], [0, 0]], np.float32)
+    embedder = BatchingEmbedder(Lettered(), projection=projection)
+    plain = BatchingEmbedder(Lettered())
+    texts = ["ab", "", "c"]
+    found = (await embedder.encode(texts, contexts=["x", "", "xx"], tokens=True)).tokens
+    expected = letters(texts, ["x", "", "xx"])
+    assert found.vectors.dtype == np.int8
+    np.testing.assert_array_equal(found.vectors, compress(expected.vectors, projection))
+    np.testing.assert_array_equal(found.offsets, expected.offsets)
+    assert (embedder.token_dim, plain.token_dim, BatchingEmbedder(HashEmbedder(8)).token_dim) == (2, 3, 0)
+    names = {embedder.token_fingerprint, plain.token_fingerprint}
+    assert names == {plain.fingerprint, embedder.token_fingerprint}
+    assert len(names) == 2
+    assert BatchingEmbedder(HashEmbedder(8)).token_fingerprint == ""
+    with pytest.raises(Invalid, match="projection"):
+        BatchingEmbedder(HashEmbedder(8), projection=projection)
+
+
+async def test_an_embedder_without_tokens_gives_none():
+    found = await BatchingEmbedder(HashEmbedder(8)).encode(["a"], contexts=["b"], tokens=True)
+    assert found.tokens is None
+    assert found.vectors.shape == (1, 8)
+
+
+@pytest.mark.parametrize("contexts", ["b", ["b"], ["b", None], ["b", "\ud800"], 3])
+async def test_wrong_contexts_are_refused(contexts):
+    with pytest.raises(Invalid, match="context"):
+        await BatchingEmbedder(HashEmbedder(8)).encode(["a", "c"], contexts=contexts)
+
+
 async def test_empty_and_wrong_input():
     embedder = BatchingEmbedder(HashEmbedder(32))
     assert (await embedder.embed([])).shape == (0, 32)
@@ -160,7 +255,7 @@ def test_batcher_takes_everything_once_queries_first(jobs, data):
     batcher = Batcher(max_batch=3)
     put, taken = [], []
     for lengths, query in jobs:
-        job = Job(["x" * n for n in lengths], query, np.empty((0, 0), np.float32), len(lengths))
+        job = Job(["x" * n for n in lengths], query)
         batcher.put(job)
         put += [(id(job), i) for i in range(len(lengths))]
         if data.draw(st.booleans()):

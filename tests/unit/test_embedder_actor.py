@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +37,10 @@ async def test_it_embeds(actor: EmbedderActor):
     vectors = (await actor.embed(["a", "b"])).unwrap()
     assert vectors.shape == (2, info.dim)
     assert isinstance((await actor.embed([1])).error, Invalid)
+    encoded = (await actor.encode(["a", "b"], ["", "so"], True, True)).unwrap()
+    np.testing.assert_array_equal(encoded.vectors, vectors)
+    assert (info.token_dim, info.token_fingerprint, encoded.tokens) == (0, "", None)
+    assert isinstance((await actor.encode(["a"], [])).error, Invalid)
 
 
 async def test_any_failure_to_load_is_typed_and_tried_again(
@@ -97,10 +102,10 @@ async def test_a_waiter_that_leaves_does_not_end_the_load(
 
 async def test_any_failure_to_embed_is_typed(actor: EmbedderActor, monkeypatch: pytest.MonkeyPatch):
     class Failing(HashEmbedder):
-        async def embed(self, texts):
+        async def encode(self, texts, *, contexts=None, tokens=False):
             if "bad" in texts:
                 raise RuntimeError("CUDA error")
-            return await super().embed(texts)
+            return await super().encode(texts, contexts=contexts, tokens=tokens)
 
     monkeypatch.setattr(module, "make_embedder", lambda _: Failing())
     reply = await actor.embed(["bad"])
@@ -127,13 +132,43 @@ async def test_what_a_cube_sees_is_typed_too():
         await RemoteEmbedder(Handle(OSError("lost"))).ready()
     with pytest.raises(Invalid, match="mine"):
         await RemoteEmbedder(Handle(Invalid("mine"))).ready()
-    assert (await RemoteEmbedder(Handle(EmbedderInfo("f", 3))).ready()).dim == 3
+    remote = RemoteEmbedder(Handle(EmbedderInfo("f", 3, 2, "f-tokens")))
+    await remote.ready()
+    assert (remote.fingerprint, remote.dim, remote.token_dim, remote.token_fingerprint) == (
+        "f",
+        3,
+        2,
+        "f-tokens",
+    )
+
+
+async def test_tokens_and_contexts_cross_over(actor: EmbedderActor):
+    asked = []
+
+    class Through:
+        """An actor handle that calls the actor here, and passes on what Ray would pickle."""
+
+        def __getattr__(self, method: str) -> object:
+            class Method:
+                async def remote(self, *arguments: object) -> Reply:
+                    asked.append(arguments)
+                    answer = await getattr(actor, method)(*pickle.loads(pickle.dumps(arguments)))
+                    return pickle.loads(pickle.dumps(answer))
+
+            return Method()
+
+    remote = RemoteEmbedder(Through())
+    await remote.ready()
+    encoded = await remote.encode(("a", "b"), contexts=("x", ""), tokens=True, query=True)
+    np.testing.assert_array_equal(encoded.vectors, await HashEmbedder().embed(["a", "b"]))
+    assert asked[-1] == (["a", "b"], ["x", ""], True, True)
 
 
 @pytest.mark.parametrize(
     ("name", "hub"),
     [
         ("minilm", False),
+        ("minilm-fp32", False),
         ("hash", False),
         ("openai:m", False),
         ("org/model", True),

@@ -190,9 +190,20 @@ def test_choosing_an_embedder_without_a_model_imports_no_torch():
         "import sys; from memos_ray.config import Settings; from memos_ray.models.factory import make_embedder;"
         "import memos_ray.models.batching, memos_ray.retrieval.search, memos_ray.retrieval.merge;"
         "make_embedder(Settings(embedder='hash')); make_embedder(Settings(embedder='openai:x'));"
-        "assert not {'torch', 'transformers', 'sentence_transformers', 'ray'} & set(sys.modules)"
+        "assert not {'torch', 'transformers', 'sentence_transformers', 'onnxruntime', 'ray'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+async def test_openai_encodes_without_tokens():
+    with server(good) as (url, _):
+        model = embedder(url)
+        found = await model.encode(["a", "bb"], contexts=["x", ""], tokens=True)
+        with pytest.raises(Invalid, match="contexts"):
+            await model.encode(["a"], contexts=[])
+        await model.close()
+    assert isinstance(model, Embedder)
+    assert (found.vectors.shape, found.tokens, model.token_dim) == ((2, 3), None, 0)
 
 
 async def test_many_calls_at_once():

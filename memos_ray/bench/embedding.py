@@ -1,13 +1,20 @@
-"""The bare batch loop that the shared embedder is measured against. Needs torch; knows no actors."""
+"""The bare batch loops that the shared embedder is measured against. Needs torch; knows no actors.
+
+Two of them: sentence-transformers with the packaged model in float32, which is what anyone would write, and the same
+eight-bit model in this process, which shows what sharing it costs.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import numpy as np
+
+from memos_ray.models.minilm import MiniLM
 
 CALLERS = 4  # who send batches to the shared embedder at the same time, as cubes do
 
@@ -29,6 +36,24 @@ def bare_loop(model: Any, texts: Sequence[str], batch: int) -> tuple[float, np.n
         part = list(texts[start : start + batch])
         found.append(model.encode(part, batch_size=batch, show_progress_bar=False, normalize_embeddings=True))
     return time.perf_counter() - begun, np.concatenate(found)
+
+
+def load_own() -> MiniLM:
+    """The default embedder in this process, with a thread for each core as the shared one has."""
+    return MiniLM(threads=os.cpu_count() or 1)
+
+
+async def own_loop(model: MiniLM, texts: Sequence[str], batch: int) -> tuple[float, np.ndarray[Any, Any]]:
+    """(seconds, vectors) of a plain loop over batches in the order given."""
+    begun = time.perf_counter()
+    found = [await model.embed(texts[start : start + batch]) for start in range(0, len(texts), batch)]
+    return time.perf_counter() - begun, np.concatenate(found)
+
+
+def agreement(a: np.ndarray[Any, Any], b: np.ndarray[Any, Any]) -> tuple[float, float]:
+    """(mean, least) cosine of the rows of two (n, dim) matrices of unit vectors."""
+    cosines = (a * b).sum(1)
+    return float(cosines.mean()), float(cosines.min())
 
 
 async def shared(

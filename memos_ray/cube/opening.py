@@ -6,6 +6,7 @@ The one place that knows how the parts of a cube are put together on real storag
 from __future__ import annotations
 
 import asyncio
+import contextlib
 
 import pyarrow as pa
 
@@ -27,6 +28,8 @@ from memos_ray.cube.vector_store import LanceVectorStore, VectorStore
 from memos_ray.errors import Moved
 from memos_ray.ingest.extract_rules import RuleExtractor
 from memos_ray.protocols import Clock, Extractor
+
+_UNPACK_AFTER_S = 0.05
 
 
 def journal_store(settings: Settings, cube_id: str, incarnation: str) -> LanceStore:
@@ -90,11 +93,15 @@ async def activate(
     state = CubeState.from_table(cube_id, journal.live)
     journal.release_live()
     if len(state.store):
-        asyncio.get_running_loop().run_in_executor(
-            None, state.store.unpack
-        )  # whoever needs it sooner waits for it
+        asyncio.get_running_loop().call_later(_UNPACK_AFTER_S, _unpack, state)
     upkeep = VectorUpkeep(state, embedder, open_vectors)
     return MemCube(journal, state, upkeep, clock=clock, settings=settings, extractor=make_extractor(settings))
+
+
+def _unpack(state: CubeState) -> None:
+    """Once the activation has been answered; whoever needs the columns sooner does not wait for this."""
+    with contextlib.suppress(RuntimeError):  # the process is ending, and its threads have
+        asyncio.get_running_loop().run_in_executor(None, state.store.unpack)
 
 
 def make_extractor(settings: Settings) -> Extractor:

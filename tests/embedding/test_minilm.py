@@ -110,6 +110,12 @@ async def test_a_vector_does_not_depend_on_the_batch_bit_by_bit(minilm):
     np.testing.assert_array_equal(await minilm.embed([TEXTS[i] for i in order]), together.vectors[order])
 
 
+async def test_runs_side_by_side_change_nothing(minilm):
+    several = MiniLM(threads=3, batch=2)
+    same(*[await model.encode(TEXTS, tokens=True) for model in (several, minilm)])
+    several.close()
+
+
 async def test_ranking_is_that_of_float32(minilm, exact):
     """The best of a hundred sentences is found by both, and near ties apart they agree on the order."""
     lines = [s for line in DATA.read_text().splitlines() for s in line.split(". ") if len(s) > 30][:100]

@@ -11,6 +11,7 @@ import typer
 from cluster.cli.bench_documents import documents
 from cluster.cli.bench_made import make_dialogues
 from cluster.cli.bench_output import command_line, finish, processes, recall_table, steps
+from cluster.cli.bench_peers import peers
 from cluster.cli.session import Session, command
 from memos_ray._siblings import load
 
@@ -27,6 +28,7 @@ def register(app: typer.Typer) -> None:
     )
     command(group, to_file=True)(core)
     command(group, to_file=True)(locomo)
+    command(group, to_file=True)(peers)
     command(group, to_file=True)(documents)
     command(group, "make-dialogues", to_file=True)(make_dialogues)
     app.add_typer(group, name="bench", rich_help_panel="System")

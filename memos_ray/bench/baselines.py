@@ -42,9 +42,12 @@ class Bm25:
 
 
 class Dense:
-    """Cosine over vectors of a sentence-transformers model, which are computed here."""
+    """Cosine over vectors of a sentence-transformers model, which are computed here, on one core."""
 
     def __init__(self, texts: Sequence[str], model: Any) -> None:
+        import torch
+
+        torch.set_num_threads(1)  # a second thread that waits for a busy core costs more than it brings
         self._model = model
         self._matrix = self._embed(texts)
 

@@ -20,7 +20,7 @@ def documents(
     only: Annotated[
         Literal["documents", "chinese"] | None, typer.Option(help="Only this set (default: both).")
     ] = None,
-    questions: Annotated[int, typer.Option(min=10, help="At most so many questions of a set.")] = 420,
+    questions: Annotated[int, typer.Option(min=10, help="At most so many questions of a set.")] = 300,
     seed: Annotated[int, typer.Option(help="The same seed asks the same.")] = 0,
     half: Annotated[
         Literal["test", "train", "both"],

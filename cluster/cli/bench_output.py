@@ -34,7 +34,8 @@ def finish(session: Session, report: Report, *, hide: str = "") -> int:
             table.add_row(
                 figure.name, _number(figure.value), figure.unit, figure.aim, Text(figure.note, style="dim")
             )
-    session.out.print(table)
+    if table.row_count:
+        session.out.print(table)
     for check in report.checks:
         mark = "[green]✓[/green]" if check.holds else "[bold red]✗[/bold red]"
         session.out.print(f"{mark} {check.name}", Text(check.detail, style="dim"))

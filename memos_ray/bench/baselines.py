@@ -30,6 +30,10 @@ class Bm25:
             for term, n in counts.items():
                 self._postings[term].append((number, n))
 
+    def ranks(self, queries: Sequence[str], k: int) -> list[list[int]]:
+        """For every query, `rank`."""
+        return [self.rank(query, k) for query in queries]
+
     def rank(self, query: str, k: int) -> list[int]:
         """Numbers of the best `k` texts that share a term with the query, best first; ties by number."""
         scores: dict[int, float] = defaultdict(float)
@@ -51,10 +55,10 @@ class Dense:
         self._model = model
         self._matrix = self._embed(texts)
 
-    def rank(self, query: str, k: int) -> list[int]:
-        """Numbers of the best `k` texts, best first."""
-        order = np.argsort(-(self._matrix @ self._embed([query])[0]), kind="stable")
-        return [int(number) for number in order[:k]]
+    def ranks(self, queries: Sequence[str], k: int) -> list[list[int]]:
+        """For every query, the numbers of the best `k` texts, best first."""
+        order = np.argsort(-(self._embed(queries) @ self._matrix.T), axis=1, kind="stable")
+        return [[int(number) for number in row[:k]] for row in order]
 
     def _embed(self, texts: Sequence[str]) -> np.ndarray[Any, Any]:
         found = self._model.encode(

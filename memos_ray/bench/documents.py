@@ -130,9 +130,8 @@ def measure(
         if deadline.expired():
             run.complete = False
             return run
-        system = make()
-        for question in what.questions:
-            order = system.rank(question.text, K)
+        orders = make().ranks([q.text for q in what.questions], K)
+        for question, order in zip(what.questions, orders, strict=True):
             _score(run, name, question, [[what.units[i][0]] for i in order], [texts[i] for i in order])
     return run
 

@@ -11,6 +11,7 @@ import gzip
 import json
 import subprocess
 import tempfile
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
@@ -60,18 +61,23 @@ def run_peer(
         given, out, errors = (Path(folder, n) for n in ("given.json", "out.json", "stderr"))
         given.write_text(json.dumps(questions_for(conversations, str(get_model_path()))), encoding="utf-8")
         command = [str(where.python), "-I", str(Path(peers_worker.__file__)), name, str(given), str(out)]
-        with errors.open("w") as stderr:
-            worker = subprocess.Popen(
+        with (
+            errors.open("w") as stderr,
+            subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=stderr, text=True
-            )
-        try:
+            ) as worker,
+        ):
             assert worker.stdout is not None
-            if not _follow(name, worker.stdout, step, deadline):
-                return None
-            code = worker.wait(timeout=60)
-        finally:
-            worker.kill()
-            worker.wait()
+            too_late = threading.Timer(max(0.0, deadline.left()), worker.kill)  # even if it hangs
+            too_late.start()
+            try:
+                _follow(name, worker.stdout, step)
+                code = worker.wait(timeout=60)
+            finally:
+                too_late.cancel()
+                worker.kill()
+        if code and deadline.expired():
+            return None
         if code or not out.exists():
             words = " ".join(errors.read_text(errors="replace").strip().splitlines()[-3:])
             raise Unavailable(f"{name} failed with exit code {code}: {words[:500]}", what=name)
@@ -79,17 +85,14 @@ def run_peer(
         return found
 
 
-def _follow(name: str, lines: IO[str], step: Step, deadline: Deadline) -> bool:
-    """Shows the progress; False as soon as the time is up."""
+def _follow(name: str, lines: IO[str], step: Step) -> None:
+    """Shows the progress until the worker closes its output."""
     for line in lines:
-        if deadline.expired():
-            return False
         try:
             what, done, of = json.loads(line)
         except ValueError:
             continue  # the peer's own words
         step(f"{name}: {what}", done, of)
-    return True
 
 
 def read_result(path: Path) -> Result:

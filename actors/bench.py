@@ -48,7 +48,7 @@ class BenchCubeActor(MemCubeActor):
             self._settings,
             cube_id,
             MemoryStore(),
-            open_vectors=lambda _fingerprint, _dim: MemoryVectorStore(),
+            open_vectors=lambda *_: MemoryVectorStore(),
             embedder=self._synthetic,
             clock=SystemClock(),
             owner=self._name,

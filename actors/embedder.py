@@ -11,8 +11,9 @@ from typing import Any
 from memos_ray.config import Settings
 from memos_ray.errors import MemosError, Unavailable
 from memos_ray.models.batching import BatchingEmbedder
-from memos_ray.models.encoded import Encoded, Vectors
+from memos_ray.models.encoded import Documents
 from memos_ray.models.factory import from_hub, make_embedder
+from memos_ray.retrieval.query_vectors import QueryVectors
 from memos_ray.wire import EmbedderInfo, Reply
 
 log = logging.getLogger(__name__)
@@ -29,19 +30,13 @@ class EmbedderActor:
         """`EmbedderInfo`, once the model is loaded."""
         return await self._reply(self._info())
 
-    async def embed(self, texts: Sequence[str], query: bool = False) -> Reply:
-        """(len(texts), dim) float32 unit vectors. Queries go before bulk texts."""
-        return await self._reply(self._embed(texts, query))
+    async def encode_documents(self, texts: Sequence[str], contexts: Sequence[str]) -> Reply:
+        """`Documents`: arrays, which Ray hands over without copying them; of a token 50 bytes."""
+        return await self._reply(self._encode_documents(texts, contexts))
 
-    async def encode(
-        self,
-        texts: Sequence[str],
-        contexts: Sequence[str] | None = None,
-        tokens: bool = False,
-        query: bool = False,
-    ) -> Reply:
-        """`Encoded`: arrays, which Ray hands over without copying them. See `Embedder.encode`."""
-        return await self._reply(self._encode(texts, contexts, tokens, query))
+    async def encode_query(self, text: str) -> Reply:
+        """`QueryVectors`. Queries go before documents."""
+        return await self._reply(self._encode_query(text))
 
     def pid(self) -> int:
         """The process, for those who want to measure it."""
@@ -60,18 +55,13 @@ class EmbedderActor:
 
     async def _info(self) -> EmbedderInfo:
         embedder = await self._ready()
-        return EmbedderInfo(
-            embedder.fingerprint, embedder.dim, embedder.token_dim, embedder.token_fingerprint
-        )
+        return EmbedderInfo(embedder.fingerprint, embedder.dim, embedder.token_dim)
 
-    async def _embed(self, texts: Sequence[str], query: bool) -> Vectors:
-        return await (await self._ready()).embed(texts, query=query)
+    async def _encode_documents(self, texts: Sequence[str], contexts: Sequence[str]) -> Documents:
+        return await (await self._ready()).encode_documents(texts, contexts)
 
-    async def _encode(
-        self, texts: Sequence[str], contexts: Sequence[str] | None, tokens: bool, query: bool
-    ) -> Encoded:
-        embedder = await self._ready()
-        return await embedder.encode(texts, contexts=contexts, tokens=tokens, query=query)
+    async def _encode_query(self, text: str) -> QueryVectors:
+        return await (await self._ready()).encode_query(text)
 
     async def _ready(self) -> BatchingEmbedder:
         if self._loading is None:

@@ -6,18 +6,17 @@ import asyncio
 from collections.abc import Sequence
 from typing import Any
 
-import numpy as np
 import ray
-from numpy.typing import NDArray
 
 from actors.refs import answer
 from memos_ray.errors import MemosError, Unavailable
-from memos_ray.models.encoded import Encoded
+from memos_ray.models.encoded import Documents
+from memos_ray.retrieval.query_vectors import QueryVectors
 from memos_ray.wire import EmbedderInfo
 
 
 class RemoteEmbedder:
-    """The `Embedder` protocol over the shared actor, for cubes and clients. Survives the actor's restarts."""
+    """The shared actor as a `LateEmbedder`. Survives the actor's restarts."""
 
     def __init__(self, handle: Any, *, timeout_s: float = 120.0) -> None:
         self._handle = handle
@@ -49,28 +48,14 @@ class RemoteEmbedder:
         assert self._info is not None, "await ready() first"
         return self._info.token_dim
 
-    @property
-    def token_fingerprint(self) -> str:
-        """Of the shared model's token vectors, "" if it has none. Only after `ready`."""
-        assert self._info is not None, "await ready() first"
-        return self._info.token_fingerprint
-
-    async def encode(
-        self,
-        texts: Sequence[str],
-        *,
-        contexts: Sequence[str] | None = None,
-        tokens: bool = False,
-        query: bool = False,
-    ) -> Encoded:
-        """See `Embedder.encode`. Waits through one restart of the actor before it gives up."""
-        before = None if contexts is None else list(contexts)
-        value: Encoded = await self._ask("encode", list(texts), before, tokens, query)
+    async def encode_documents(self, texts: Sequence[str], contexts: Sequence[str]) -> Documents:
+        """See `BatchingEmbedder.encode_documents`. Waits through one restart of the actor before it gives up."""
+        value: Documents = await self._ask("encode_documents", list(texts), list(contexts))
         return value
 
-    async def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
-        """See `Embedder.embed`. Waits through one restart of the actor before it gives up."""
-        value: NDArray[np.float32] = await self._ask("embed", list(texts), query)
+    async def encode_query(self, text: str) -> QueryVectors:
+        """See `BatchingEmbedder.encode_query`. Waits through one restart of the actor before it gives up."""
+        value: QueryVectors = await self._ask("encode_query", text)
         return value
 
     async def _ask(self, method: str, *args: Any) -> Any:

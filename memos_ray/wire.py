@@ -47,9 +47,8 @@ class HostInfo:
 
 @dataclass(frozen=True, slots=True)
 class EmbedderInfo:
-    """Which vectors the shared embedder makes. `token_dim` 0: none of tokens, and no `token_fingerprint`."""
+    """Which vectors the shared embedder makes. `token_dim` 0: none of tokens."""
 
     fingerprint: str
     dim: int
     token_dim: int = 0
-    token_fingerprint: str = ""

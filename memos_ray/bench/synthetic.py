@@ -17,9 +17,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memos_ray.models.encoded import Documents
+from memos_ray.retrieval.query_vectors import QueryVectors
+from memos_ray.retrieval.sketch import Sketches, code_width
+
 _FUNCTION_WORDS = re.findall(
     r"\S+", "the a and to of in it is was that for on with I you my at we but so have had not"
 )
+_TOKEN = re.compile(r"\w+")
 _ONSETS = re.findall(r"\S+", "b br c d dr f g gr h j k l m n p pr r s st t tr v w")
 _VOWELS = re.findall(r"\S+", "a e i o u ai ea oo")
 _CODAS = re.findall(r"\S+", "b ck d g l m n nd p r rk sh st t")
@@ -96,32 +101,44 @@ def _vocabulary() -> list[str]:
 
 
 class SyntheticEmbedder:
-    """Random unit vectors, the same for the same text. Remembers what it was asked for as a query."""
+    """Random unit vectors, the same for the same text, and random tokens, one a word. Remembers its last query."""
 
     fingerprint = "synthetic-384"
     dim = 384
+    token_dim = 384
 
     def __init__(self) -> None:
         self.last_query = ""
-        self._queries: dict[
-            str, NDArray[np.float32]
-        ] = {}  # as the shared embedder remembers repeated queries
+        self._queries: dict[str, QueryVectors] = {}  # as the shared embedder remembers repeated queries
 
     async def ready(self) -> object:
         """At once."""
         return None
 
-    async def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
+    async def embed(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """(len(texts), 384) float32 unit vectors."""
-        if query:
-            self.last_query = texts[0]
-            if (known := self._queries.get(self.last_query)) is not None:
-                return known
         rows = [
             np.random.default_rng(zlib.crc32(t.encode())).standard_normal(self.dim, np.float32) for t in texts
         ]
         matrix = np.array(rows, np.float32).reshape(len(texts), self.dim)
         matrix /= np.linalg.norm(matrix, axis=1, keepdims=True)
-        if query:
-            self._queries[self.last_query] = matrix
         return matrix
+
+    async def encode_documents(self, texts: Sequence[str], contexts: Sequence[str]) -> Documents:
+        """Contexts change nothing."""
+        counts = np.array([len(_TOKEN.findall(text)) for text in texts], np.int64)
+        width, total = code_width(self.token_dim), int(counts.sum())
+        bits = np.random.default_rng([zlib.crc32(t.encode()) for t in texts]).bytes(total * width)
+        codes = np.frombuffer(bits, np.uint8).reshape(total, width)
+        scales = np.full(total, (2 / np.pi / self.token_dim) ** 0.5, np.float16)  # as of normal numbers
+        return Documents(await self.embed(texts), Sketches(counts, codes, scales))
+
+    async def encode_query(self, text: str) -> QueryVectors:
+        """A vector for the text, and one for each word."""
+        self.last_query = text
+        if (known := self._queries.get(text)) is None:
+            words = list(_TOKEN.finditer(text))
+            spans = np.array([word.span() for word in words], np.int32).reshape(-1, 2)
+            tokens = await self.embed([word.group() for word in words])
+            known = self._queries[text] = QueryVectors((await self.embed([text]))[0], tokens, spans)
+        return known

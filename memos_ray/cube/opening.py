@@ -52,8 +52,10 @@ async def open_cube(
     now; `Corrupt`, `SchemaTooNew`, `Unavailable`.
     """
 
-    def vectors(fingerprint: str, dim: int) -> VectorStore:
-        return LanceVectorStore(vectors_path(settings.data, cube_id, incarnation, fingerprint), dim)
+    def vectors(fingerprint: str, dim: int, token_dim: int) -> VectorStore:
+        return LanceVectorStore(
+            vectors_path(settings.data, cube_id, incarnation, fingerprint), dim, token_dim
+        )
 
     cube = await activate(
         settings,

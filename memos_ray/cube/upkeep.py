@@ -1,8 +1,8 @@
 """What follows a commit: vectors for new versions, kept in memory and in the vector table.
 
-Responsible for every slot getting a vector sooner or later, whatever the embedder does in between, and for
-telling a search when its slots have theirs. Nothing here is ever on the acknowledgement path, and nothing is
-lost with it: vectors are derived.
+Responsible for every slot getting its vectors sooner or later, whatever the embedder does in between, for making
+them again when the context changes that they were read in, and for telling a search when all that is done. Nothing
+here is ever on the acknowledgement path, and nothing is lost with it: vectors are derived.
 """
 
 from __future__ import annotations
@@ -15,15 +15,21 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from memos_ray.cube.columns import Growable
+from memos_ray.cube.contexts import Contexts
 from memos_ray.cube.state import CubeState
-from memos_ray.cube.vector_store import VectorKey, VectorStore, text_hash
+from memos_ray.cube.vector_match import NO_ROW, stored_rows
+from memos_ray.cube.vector_store import VectorKeys, VectorStore, hashes
 from memos_ray.errors import MemosError
+from memos_ray.models.encoded import Documents
 from memos_ray.retrieval.dense import DenseIndex
+from memos_ray.retrieval.query_vectors import QueryVectors
+from memos_ray.retrieval.token_index import TokenIndex
 
 log = logging.getLogger(__name__)
 
-OpenVectors = Callable[[str, int], VectorStore]
-"""(fingerprint, dim) -> where such vectors are kept."""
+OpenVectors = Callable[[str, int, int], VectorStore]
+"""(fingerprint, dim, token_dim) -> where such vectors are kept."""
 
 _CHUNK = (
     256  # slots embedded, and stored, at a time: a search waits for one chunk more than it needs, at most
@@ -34,10 +40,12 @@ _SAVE_AFTER_S = (
 _BEGIN_AFTER_S = 0.005  # the answer to whoever added leaves this process first: it needs the interpreter too
 _FIRST_RETRY_S = 0.5
 _LAST_RETRY_S = 30.0
+_HASHED = 2_000  # slots whose texts are hashed before others get the loop: some 15 ms
 
 
 class LateEmbedder(Protocol):
-    """An `Embedder` that is ready only after `ready` returned (a model that is being loaded elsewhere)."""
+    """An embedder as cubes take it: shared by many, and ready only after `ready` returned (a model that is being
+    loaded elsewhere)."""
 
     @property
     def fingerprint(self) -> str: ...  # noqa: D102
@@ -45,12 +53,21 @@ class LateEmbedder(Protocol):
     @property
     def dim(self) -> int: ...  # noqa: D102
 
+    @property
+    def token_dim(self) -> int:
+        """0: it gives no vectors of tokens."""
+        ...
+
     async def ready(self) -> object:
         """Waits for it. Raises `Unavailable`."""
         ...
 
-    async def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
-        """See `Embedder.embed`; queries go first."""
+    async def encode_documents(self, texts: Sequence[str], contexts: Sequence[str]) -> Documents:
+        """Vectors and sketches of the texts alone, read after their contexts ("" for none)."""
+        ...
+
+    async def encode_query(self, text: str) -> QueryVectors:
+        """Goes before all documents."""
         ...
 
 
@@ -61,8 +78,12 @@ class VectorUpkeep:
         self._state = state
         self._embedder = embedder
         self._open_store = open_store
+        self._contexts = Contexts(state)
+        self._context = Growable(np.empty(0, np.int64))  # by slot: hash of the context that its vectors have
         self._done = 0  # slots below this have a vector
-        self._unsaved: list[int] = []  # slots whose vectors are not in the table yet
+        self._seen = 0  # events below this were asked for contexts that they change
+        self._stale: dict[int, None] = {}  # slots to embed again, in order of appearance
+        self._unsaved: dict[int, None] = {}  # slots whose vectors are not in the table yet
         self._failing: Exception | None = None
         self._wake = asyncio.Event()
         self._soon: asyncio.TimerHandle | None = None
@@ -70,13 +91,14 @@ class VectorUpkeep:
         self._task: asyncio.Task[None] | None = None
         self._store: VectorStore | None = None
         self.dense: DenseIndex | None = None
+        self.tokens: TokenIndex | None = None  # stays None if the embedder gives no vectors of tokens
 
     def start(self) -> None:
         """Loads what is stored, then embeds what is missing, and goes on with what is added."""
         self._task = asyncio.create_task(self._run())
 
-    def added(self) -> None:
-        """New slots came to be. They are taken up in a moment, or at once if a search comes."""
+    def changed(self) -> None:
+        """The state has applied rows. They are taken up in a moment, or at once if a search comes."""
         if self._soon is None:
             self._soon = asyncio.get_running_loop().call_later(_BEGIN_AFTER_S, self._begin)
 
@@ -88,31 +110,39 @@ class VectorUpkeep:
 
     @property
     def pending(self) -> int:
-        """Slots without a vector."""
-        return self._state.n_slots - self._done
+        """Slots without a vector, or with one that is to be made again."""
+        return self._state.n_slots - self._done + len(self._stale)
+
+    @property
+    def _behind(self) -> bool:
+        return self._seen < self._state.event_row.size or self.pending > 0
+
+    def _reached(self, slots: int, events: int) -> bool:
+        return self._done >= slots and self._seen >= events and not self._stale
 
     async def settled(self) -> bool:
-        """Waits until every slot of this moment has its vector. False as soon as the embedder turns out to fail."""
-        target = self._state.n_slots
-        if self._done >= target:
+        """Waits until every slot of this moment has its vectors, made in its context of this moment.
+
+        False as soon as the embedder turns out to fail.
+        """
+        target = self._state.n_slots, self._state.event_row.size
+        if self._reached(*target):
             return True
         self._begin()
         async with self._progress:
-            await self._progress.wait_for(lambda: self._done >= target or self._failing is not None)
-        return self._done >= target
+            await self._progress.wait_for(lambda: self._reached(*target) or self._failing is not None)
+        return self._reached(*target)
 
-    async def embed_query(self, text: str) -> NDArray[np.float32] | None:
-        """The query's vector, or None while the embedder fails (searches then do without the dense arm)."""
-        if self.pending:
+    async def encode_query(self, text: str) -> QueryVectors | None:
+        """The query's vectors, or None while the embedder fails (searches then do without)."""
+        if self._behind:
             self._begin()
         try:
             await self._embedder.ready()
-            vectors = await self._embedder.embed([text], query=True)
+            return await self._embedder.encode_query(text)
         except Exception as error:
             log.warning("the query could not be embedded, searching without its vector: %s", error)
             return None
-        first: NDArray[np.float32] = vectors[0]
-        return first
 
     async def close(self) -> None:
         """Stops, and saves what it has. What is not embedded yet will be at the next activation."""
@@ -130,7 +160,7 @@ class VectorUpkeep:
             try:
                 if self._store is None:
                     self._store = await self._load()
-                while self._done < self._state.n_slots:
+                while self._behind:
                     await self._advance()
                     delay_s = _FIRST_RETRY_S
                     if len(self._unsaved) >= _CHUNK:
@@ -145,22 +175,42 @@ class VectorUpkeep:
                 continue
             await self._tell(None)
             self._wake.clear()
-            if self._done >= self._state.n_slots:
+            if not self._behind:
                 await self._rest(self._store)
 
     async def _load(self) -> VectorStore:
-        await self._embedder.ready()
-        store = self._open_store(self._embedder.fingerprint, self._embedder.dim)
-        rows, matrix = await asyncio.to_thread(store.load)
-        dense = DenseIndex(self._embedder.dim)
-        if rows:
-            keys = self._keys(range(self._state.n_slots))
-            found = [(slot, row) for slot, key in enumerate(keys) if (row := rows.get(key)) is not None]
-            if found:
-                dense.set([slot for slot, _ in found], matrix[[row for _, row in found]])
-        self.dense = dense
+        embedder, state = self._embedder, self._state
+        await embedder.ready()
+        store = self._open_store(embedder.fingerprint, embedder.dim, embedder.token_dim)
+        keys, stored = await asyncio.to_thread(store.load)
+        dense = DenseIndex(embedder.dim)
+        tokens = TokenIndex(embedder.token_dim) if embedder.token_dim else None
+        seen = state.event_row.size  # what comes while this is going on is looked at afterwards
+        if len(keys) and (tokens is None or stored.tokens is not None):
+            await asyncio.to_thread(state.store.unpack)
+            texts, contexts = await self._hashes(state.n_slots)
+            rows = stored_rows(state, keys, texts, contexts)
+            slots = np.flatnonzero(rows != NO_ROW)
+            rows = rows[slots]
+            dense.set(slots, stored.vectors[rows])
+            if tokens is not None and stored.tokens is not None:
+                sketches = stored.tokens.of(rows)
+                tokens.set(slots, sketches.counts, sketches.codes, sketches.scales)
+            self._note_contexts(slots, keys.contexts[rows])
+        self._seen = seen
+        self.dense, self.tokens = dense, tokens
         await self._skip_embedded()
         return store
+
+    async def _hashes(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """(n,) of the texts, and of the contexts, of the first n slots."""
+        texts, contexts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
+        for start in range(0, n, _HASHED):
+            slots = np.arange(start, min(start + _HASHED, n))
+            texts.append(hashes(self._state.texts(slots)))
+            contexts.append(hashes(self._contexts.of(slots)))
+            await asyncio.sleep(0)
+        return np.concatenate(texts), np.concatenate(contexts)
 
     async def _rest(self, store: VectorStore) -> None:
         """Until there is something to do; saves if that takes long."""
@@ -175,23 +225,61 @@ class VectorUpkeep:
             await self._wake.wait()
 
     async def _advance(self) -> None:
+        """Embeds a chunk: first what has no vectors, then what has outdated ones."""
         dense = self.dense
         assert dense is not None
+        self._look_at_changes(dense)
         stop = min(self._done + _CHUNK, self._state.n_slots)
         known = dense.embedded
         slots = [s for s in range(self._done, stop) if s >= len(known) or not known[s]]
-        if slots:
-            dense.set(slots, await self._embedder.embed(self._state.texts(slots)))
-            self._unsaved += slots
-        self._done = stop
+        again = list(self._stale)[: _CHUNK - len(slots)]
+        await self._embed(slots + again, dense)
+        for slot in again:
+            del self._stale[slot]
+        self._done = max(self._done, stop)
         await self._skip_embedded()
 
+    def _look_at_changes(self, dense: DenseIndex) -> None:
+        """Finds the slots whose vectors were read in another context than theirs is now."""
+        events = self._state.event_memory.view[self._seen :]
+        slots = self._contexts.affected(np.unique(events).tolist())
+        slots = slots[slots < len(dense)]
+        slots = slots[dense.embedded[slots]]
+        if len(slots):
+            other = hashes(self._contexts.of(slots)) != self._context.view[slots]
+            self._stale.update(dict.fromkeys(slots[other].tolist()))
+        self._seen += len(events)
+
+    async def _embed(self, slots: list[int], dense: DenseIndex) -> None:
+        if not slots:
+            return
+        contexts = self._contexts.of(slots)
+        made = await self._embedder.encode_documents(self._state.texts(slots), contexts)
+        dense.set(slots, made.vectors)
+        if self.tokens is not None and made.tokens is not None:
+            self.tokens.set(slots, made.tokens.counts, made.tokens.codes, made.tokens.scales)
+        self._note_contexts(slots, hashes(contexts))
+        self._unsaved.update(dict.fromkeys(slots))
+
+    def _note_contexts(self, slots: Sequence[int] | NDArray[np.integer], found: NDArray[np.int64]) -> None:
+        self._context.extend(np.zeros(self._state.n_slots - self._context.size, np.int64))
+        self._context.view[np.asarray(slots, np.intp)] = found
+
     async def _save(self, store: VectorStore) -> None:
-        slots, self._unsaved = self._unsaved, []
+        slots, self._unsaved = list(self._unsaved), {}
         if not slots or self.dense is None:
             return
+        state = self._state
+        at = np.array(slots)
+        keys = VectorKeys(
+            [state.ids[m] for m in state.slot_memory.view[at].tolist()],
+            state.slot_version.view[at],
+            hashes(state.texts(at)),
+            self._context.view[at],
+        )
+        rows = Documents(self.dense.vectors(at), None if self.tokens is None else self.tokens.of(at))
         try:
-            await asyncio.to_thread(store.append, self._keys(slots), self.dense.vectors(slots))
+            await asyncio.to_thread(store.append, keys, rows)
         except MemosError as error:  # searches have the vectors; the next activation makes them again
             log.warning("%s", error)
 
@@ -207,9 +295,3 @@ class VectorUpkeep:
         self._failing = failing
         async with self._progress:
             self._progress.notify_all()
-
-    def _keys(self, slots: Sequence[int] | range) -> list[VectorKey]:
-        state = self._state
-        ids, memory, version = state.ids, state.slot_memory.view, state.slot_version.view
-        texts = state.texts(slots)
-        return [(ids[memory[s]], int(version[s]), text_hash(t)) for s, t in zip(slots, texts, strict=True)]

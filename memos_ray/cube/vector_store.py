@@ -1,14 +1,15 @@
 """Vectors of a cube, one Lance table per embedder fingerprint. Derived: it may be deleted and is rebuilt.
 
-Needs no fence: a row says which text its vector belongs to, so that a vector which a superseded owner wrote
-for a version that never came to be is not taken for another text's. Writers may append twice; the last row
-for a (memory_id, version, text_hash) counts.
+Needs no fence: a row says which text its vectors belong to, and after which context it was read, so that what a
+superseded owner wrote for a version that never came to be is not taken for another text's. A version may have
+several rows, one for each context that it was embedded with; of equal ones the last counts.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
 
@@ -18,23 +19,47 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from memos_ray.cube.storage_errors import is_storage_failure, storage_failures
+from memos_ray.models.encoded import Documents
+from memos_ray.retrieval.sketch import FORM, Sketches, code_width
 
-VectorKey = tuple[str, int, int]  # memory_id, version, text_hash
+Hashes = NDArray[np.int64]
+
+_CODES = f"codes_{FORM.replace('-', '_')}"  # a table with codes of another form has no such column
+_COLUMNS = ("memory_id", "version", "text_hash", "context_hash", "vector", _CODES, "scales")
 
 
-def text_hash(text: str) -> int:
-    """64 bits of SHA-256 of the text, as a signed integer (what Arrow's int64 holds)."""
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big", signed=True)
+@dataclass(frozen=True, slots=True, eq=False)
+class VectorKeys:
+    """What n rows belong to: memories, their versions, and hashes of texts and of contexts."""
+
+    ids: list[str]
+    versions: NDArray[np.int32]
+    texts: Hashes
+    contexts: Hashes
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @staticmethod
+    def none() -> VectorKeys:
+        """Of no rows."""
+        return VectorKeys([], np.empty(0, np.int32), np.empty(0, np.int64), np.empty(0, np.int64))
+
+
+def hashes(texts: Iterable[str]) -> Hashes:
+    """64 bits of SHA-256 of each text, as signed integers (what Arrow's int64 holds)."""
+    digests = b"".join([hashlib.sha256(text.encode()).digest()[:8] for text in texts])
+    return np.frombuffer(digests, ">i8").astype(np.int64)
 
 
 class VectorStore(Protocol):
     """Where vectors are kept between activations."""
 
-    def load(self) -> tuple[dict[VectorKey, int], NDArray[np.float32]]:
-        """All rows: key -> row number in the (n, dim) matrix."""
+    def load(self) -> tuple[VectorKeys, Documents]:
+        """All rows, in the order in which they were added."""
         ...
 
-    def append(self, keys: Sequence[VectorKey], vectors: NDArray[np.float32]) -> None:
+    def append(self, keys: VectorKeys, rows: Documents) -> None:
         """Adds rows. Raises `Unavailable` if storage refuses."""
         ...
 
@@ -42,11 +67,11 @@ class VectorStore(Protocol):
 class MemoryVectorStore:
     """Keeps nothing: for tests and for measuring without storage."""
 
-    def load(self) -> tuple[dict[VectorKey, int], NDArray[np.float32]]:
+    def load(self) -> tuple[VectorKeys, Documents]:
         """Nothing was kept."""
-        return {}, np.zeros((0, 0), np.float32)
+        return VectorKeys.none(), Documents(np.zeros((0, 0), np.float32))
 
-    def append(self, keys: Sequence[VectorKey], vectors: NDArray[np.float32]) -> None:
+    def append(self, keys: VectorKeys, rows: Documents) -> None:
         """Forgets them."""
 
 
@@ -54,49 +79,38 @@ class LanceVectorStore:
     """`uri` is the table's folder or URI; it is created by the first append. Not thread-safe: one caller."""
 
     def __init__(
-        self, uri: str, dim: int, storage_options: Mapping[str, str] | None = None, compact_every: int = 64
+        self,
+        uri: str,
+        dim: int,
+        token_dim: int = 0,
+        storage_options: Mapping[str, str] | None = None,
+        compact_every: int = 64,
     ):
+        """`token_dim`: of the vectors that were sketched; 0 if the embedder has none of tokens."""
         self.uri = uri
         self._dim = dim
+        self._width = code_width(token_dim)
         self._options = dict(storage_options) if storage_options else None
         self._compact_every = compact_every
         self._appends = 0
         self._dataset: lance.LanceDataset | None = None
         self._unusable = False  # it opens, but cannot be read
 
-    def load(self) -> tuple[dict[VectorKey, int], NDArray[np.float32]]:
-        """All rows. A table that cannot be read counts as empty: its vectors are computed again."""
-        nothing: tuple[dict[VectorKey, int], NDArray[np.float32]] = ({}, np.zeros((0, self._dim), np.float32))
+    def load(self) -> tuple[VectorKeys, Documents]:
+        """All rows. A table that cannot be read, or of another form, counts as empty: it is made again."""
         dataset = self._open()
-        if dataset is None:
-            return nothing
-        try:
-            table = dataset.to_table()
-            keys = zip(
-                table["memory_id"].to_pylist(),
-                table["version"].to_pylist(),
-                table["text_hash"].to_pylist(),
-                strict=True,
-            )
-            flat = table["vector"].combine_chunks().flatten().to_numpy(zero_copy_only=False)
-            return {key: row for row, key in enumerate(keys)}, flat.reshape(-1, self._dim)
-        except BaseException as error:
-            if not is_storage_failure(error) and not isinstance(error, KeyError):
-                raise
-            self._unusable = True
-            return nothing
+        if dataset is not None:
+            try:
+                return self._read(dataset.to_table())
+            except BaseException as error:
+                if not is_storage_failure(error) and not isinstance(error, (KeyError, ValueError)):
+                    raise
+                self._unusable = True
+        return VectorKeys.none(), Documents(np.zeros((0, self._dim), np.float32))
 
-    def append(self, keys: Sequence[VectorKey], vectors: NDArray[np.float32]) -> None:
+    def append(self, keys: VectorKeys, rows: Documents) -> None:
         """Adds rows; every `compact_every` appends small files are merged and old versions dropped."""
-        flat = pa.array(np.ascontiguousarray(vectors, np.float32).reshape(-1))
-        table = pa.table(
-            {
-                "memory_id": pa.array([k[0] for k in keys], pa.string()),
-                "version": pa.array([k[1] for k in keys], pa.int32()),
-                "text_hash": pa.array([k[2] for k in keys], pa.int64()),
-                "vector": pa.FixedSizeListArray.from_arrays(flat, self._dim),
-            }
-        )
+        table = self._table(keys, rows)
         with storage_failures(self.uri, "store vectors"):
             known = None if self._unusable else self._open()
             if known is not None:
@@ -110,6 +124,39 @@ class LanceVectorStore:
             if self._appends % self._compact_every == 0:
                 self._dataset.optimize.compact_files()
                 self._dataset.cleanup_old_versions(older_than=timedelta(minutes=10))
+
+    def _table(self, keys: VectorKeys, rows: Documents) -> pa.Table:
+        flat = pa.array(np.ascontiguousarray(rows.vectors, np.float32).reshape(-1))
+        tokens = rows.tokens
+        if tokens is None:
+            none = np.zeros(len(keys), np.int64)
+            tokens = Sketches(none, np.empty((0, self._width), np.uint8), np.empty(0, np.float16))
+        columns = (
+            pa.array(keys.ids, pa.string()),
+            pa.array(keys.versions, pa.int32()),
+            pa.array(keys.texts, pa.int64()),
+            pa.array(keys.contexts, pa.int64()),
+            pa.FixedSizeListArray.from_arrays(flat, self._dim),
+            _binary(tokens.counts * self._width, tokens.codes),
+            _binary(tokens.counts * 2, tokens.scales.astype("<f2")),
+        )
+        return pa.table(dict(zip(_COLUMNS, columns, strict=True)))
+
+    def _read(self, table: pa.Table) -> tuple[VectorKeys, Documents]:
+        """Raises `KeyError` for a missing column, `ValueError` for values that do not fit together."""
+        ids, versions, texts, contexts, vectors, codes, scales = (table[name] for name in _COLUMNS)
+        keys = VectorKeys(ids.to_numpy().tolist(), versions.to_numpy(), texts.to_numpy(), contexts.to_numpy())
+        flat = vectors.combine_chunks().flatten().to_numpy(zero_copy_only=False)
+        matrix = flat.reshape(len(keys), self._dim)
+        if not self._width:
+            return keys, Documents(matrix)
+        sizes, bits = _bytes(codes)
+        counts = sizes // self._width
+        many, factors = _bytes(scales)
+        if (sizes != counts * self._width).any() or (many != 2 * counts).any():
+            raise ValueError("codes and scales are not of the same tokens")
+        scale = factors.view("<f2").astype(np.float16, copy=False)
+        return keys, Documents(matrix, Sketches(counts, bits.reshape(-1, self._width), scale))
 
     def _make(self, table: pa.Table) -> lance.LanceDataset:
         """The table anew. What is there but cannot be read is replaced: it is derived."""
@@ -129,3 +176,26 @@ class LanceVectorStore:
                     raise
                 return None  # it is not there, or it is damaged
         return self._dataset
+
+
+def _binary(sizes: NDArray[np.int64], data: NDArray[np.generic]) -> pa.Array:
+    """(n,) numbers of bytes, and the bytes of all -> a binary column."""
+    offsets = np.zeros(len(sizes) + 1, np.int32)
+    np.cumsum(sizes, out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(data))]
+    return pa.Array.from_buffers(pa.binary(), len(sizes), buffers)
+
+
+def _bytes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
+    """The reverse of `_binary`. Raises `ValueError` for nulls."""
+    if column.null_count or column.type != pa.binary():
+        raise ValueError("a row without tokens has an empty value, not none")
+    sizes, parts = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)]
+    for chunk in column.chunks:
+        if len(chunk):
+            _, offsets, data = chunk.buffers()
+            places = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
+            sizes.append(np.diff(places).astype(np.int64))
+            whole = np.frombuffer(data, np.uint8) if data is not None else parts[0]
+            parts.append(whole[places[0] : places[-1]])
+    return np.concatenate(sizes), np.concatenate(parts) if len(parts) != 2 else parts[1]

@@ -11,15 +11,13 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-from numpy.typing import NDArray
-
 from memos_ray.errors import MemosError, Overloaded, Retryable
 from memos_ray.models.embedder import check_contexts, check_texts
-from memos_ray.models.encoded import Encoded, TokenRows, Tokens, Vectors
-from memos_ray.models.token_vectors import check_projection, compress, compressed_fingerprint
+from memos_ray.models.encoded import Documents, Encoded, TokenRows, Vectors, as_documents, as_query
 from memos_ray.protocols import Embedder
+from memos_ray.retrieval.query_vectors import QueryVectors
 
+_INLINE = 8  # so many texts are sketched where they are, in a few milliseconds; more of them in a thread
 _WINDOW_BATCHES = 16  # so many batches' worth of waiting documents are sorted by length together
 
 
@@ -109,21 +107,13 @@ class BatchingEmbedder:
         max_batch: int = 64,
         queue_limit: int = 100_000,
         cached_queries: int = 10_000,
-        projection: NDArray[np.float32] | None = None,
     ) -> None:
-        """At most `queue_limit` texts wait; what became of the last `cached_queries` queries is kept.
-
-        With a `projection` (token_dim, k), token vectors are compressed to int8 of k numbers before anyone gets
-        them (`token_vectors.compress`). Raises `Invalid` if it does not fit.
-        """
-        if projection is not None:
-            check_projection(projection, inner.token_dim)
+        """At most `queue_limit` texts wait; what became of the last `cached_queries` queries is kept."""
         self._inner = inner
-        self._projection = projection
         self._batcher = Batcher(max_batch)
         self._queue_limit = queue_limit
         self._cached_queries = cached_queries
-        self._cache: OrderedDict[tuple[str, str, bool], Row] = OrderedDict()
+        self._cache: OrderedDict[str, QueryVectors] = OrderedDict()
         self._worker: asyncio.Task[None] | None = None
         self._texts_per_s = 500.0  # a first guess, for `retry_after_s`
 
@@ -139,19 +129,34 @@ class BatchingEmbedder:
 
     @property
     def token_dim(self) -> int:
-        """The inner embedder's, or what the projection makes of it."""
-        return self._inner.token_dim if self._projection is None else int(self._projection.shape[1])
+        """The inner embedder's."""
+        return self._inner.token_dim
 
-    @property
-    def token_fingerprint(self) -> str:
-        """Of the token vectors that callers get; "" if there are none."""
-        if self._projection is not None:
-            return compressed_fingerprint(self.fingerprint, self._projection)
-        return self.fingerprint if self.token_dim else ""
+    async def ready(self) -> None:
+        """Learns the dimensions, where only a call tells them. Raises what the inner embedder raises."""
+        await self._inner.embed([])
 
-    async def embed(self, texts: Sequence[str], *, query: bool = False) -> Vectors:
+    async def embed(self, texts: Sequence[str]) -> Vectors:
         """(len(texts), dim) float32 unit vectors; see `encode`."""
-        return (await self.encode(texts, query=query)).vectors
+        return (await self.encode(texts)).vectors
+
+    async def encode_documents(self, texts: Sequence[str], contexts: Sequence[str]) -> Documents:
+        """What a cube keeps of texts; `contexts` go before them. See `encode`."""
+        found = await self.encode(texts, contexts=contexts, tokens=True)
+        return as_documents(found) if len(texts) < _INLINE else await asyncio.to_thread(as_documents, found)
+
+    async def encode_query(self, text: str) -> QueryVectors:
+        """What a cube is asked with. Goes before all documents, and is remembered. See `encode`."""
+        check_texts([text], "text")
+        known = self._cache.get(text)
+        if known is None:
+            rows = await self._queued(Job([text], query=True, tokens=self.token_dim > 0))
+            known = self._cache[text] = as_query(self._joined(rows, self.token_dim > 0))
+            while len(self._cache) > self._cached_queries:
+                self._cache.popitem(last=False)
+        else:
+            self._cache.move_to_end(text)
+        return known
 
     async def encode(
         self,
@@ -159,9 +164,8 @@ class BatchingEmbedder:
         *,
         contexts: Sequence[str] | None = None,
         tokens: bool = False,
-        query: bool = False,
     ) -> Encoded:
-        """See `Embedder.encode`. Queries go before documents, and are remembered.
+        """See `Embedder.encode`.
 
         Raises `Invalid` for anything but strings, `Overloaded` when too much waits already (a single call is
         never too long for an empty queue), and what the inner embedder raises.
@@ -170,13 +174,11 @@ class BatchingEmbedder:
         check_contexts(contexts, texts)
         tokens = tokens and self._inner.token_dim > 0
         if not len(texts):
-            return self._compressed(await self._inner.encode(texts, tokens=tokens))
-        job = Job(list(texts), query, contexts if contexts is None else list(contexts), tokens)
-        rows = self._remembered(job) if query else None
-        if rows is None:
-            rows = await self._queued(job)
-            if query:
-                self._remember(job, rows)
+            return await self._inner.encode(texts, tokens=tokens)
+        job = Job(list(texts), False, contexts if contexts is None else list(contexts), tokens)
+        return self._joined(await self._queued(job), tokens)
+
+    def _joined(self, rows: list[Row], tokens: bool) -> Encoded:
         return Encoded.join(rows, len(rows[0][0]), self.token_dim if tokens else 0)
 
     async def _queued(self, job: Job) -> list[Row]:
@@ -206,7 +208,6 @@ class BatchingEmbedder:
                 contexts=contexts if any(contexts) else None,
                 tokens=any(job.tokens for job, _ in batch),
             )
-            found = self._compressed(found)
         except Exception as error:
             jobs = list(dict.fromkeys(job for job, _ in batch))
             if len(jobs) == 1 or isinstance(error, Retryable):
@@ -218,35 +219,6 @@ class BatchingEmbedder:
         elapsed_s = max(asyncio.get_running_loop().time() - started, 1e-6)
         self._texts_per_s += 0.2 * (len(batch) / elapsed_s - self._texts_per_s)
         _deliver(batch, found)
-
-    def _compressed(self, found: Encoded) -> Encoded:
-        if found.tokens is None or self._projection is None:
-            return found
-        tokens = found.tokens
-        vectors = compress(tokens.vectors, self._projection)
-        return Encoded(found.vectors, Tokens(tokens.offsets, tokens.ids, vectors))
-
-    def _remembered(self, job: Job) -> list[Row] | None:
-        keys = _keys(job)
-        rows = [row for key in keys if (row := self._cache.get(key)) is not None]
-        if len(rows) < len(keys):
-            return None
-        for key in keys:
-            self._cache.move_to_end(key)
-        return rows
-
-    def _remember(self, job: Job, rows: Iterable[Row]) -> None:
-        for key, (vector, tokens) in zip(_keys(job), rows, strict=True):
-            # Copies: what is delivered are views of whole batches.
-            kept = None if tokens is None else (tokens[0].copy(), tokens[1].copy())
-            self._cache[key] = vector.copy(), kept
-            self._cache.move_to_end(key)
-        while len(self._cache) > self._cached_queries:
-            self._cache.popitem(last=False)
-
-
-def _keys(job: Job) -> list[tuple[str, str, bool]]:
-    return [(text, job.context(i), job.tokens) for i, text in enumerate(job.texts)]
 
 
 def _deliver(batch: Iterable[Part], found: Encoded) -> None:

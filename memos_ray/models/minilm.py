@@ -22,6 +22,7 @@ from memos_ray.models.kept_tokens import kept_tokens
 PACKAGED = "all-MiniLM-L6-v2"
 LONGEST = 256  # tokens with [CLS] and [SEP], as the model was trained
 _CLS, _SEP = 101, 102
+_Input = tuple[NDArray[np.int32], slice, NDArray[np.int32]]
 _AT_ONCE = 512  # tokens with padding in one run: what lies between layers then stays in the processor's cache
 
 
@@ -102,16 +103,16 @@ class MiniLM:
 
         def run(part: list[int]) -> None:
             for i, states in zip(part, self._run([inputs[i][0] for i in part]), strict=True):
-                ids, own = inputs[i]
+                ids, own, spans = inputs[i]
                 alone = (
                     own.start == 1
                 )  # without a context; [CLS] and [SEP] then count, as they did in training
                 vectors[i] = states[: len(ids)].mean(0) if alone else states[own].mean(0)
                 if tokens:
                     kept = self._kept[ids[own]]
-                    rows[i] = ids[own][kept], states[own][kept]
+                    rows[i] = TokenRows(ids[own][kept], states[own][kept], spans[kept])
 
-        parts = list(_runs([len(ids) for ids, _ in inputs], self._batch))
+        parts = list(_runs([len(ids) for ids, _, _ in inputs], self._batch))
         if len(parts) == 1:
             run(parts[0])
         else:
@@ -119,26 +120,28 @@ class MiniLM:
         joined = zip(unit_rows(vectors), rows, strict=True)
         return Encoded.join(list(joined), self.dim, self.token_dim if tokens else 0)
 
-    def _inputs(self, texts: list[str], contexts: list[str]) -> list[tuple[NDArray[np.int32], slice]]:
-        """Each text's token ids, [CLS] and [SEP] around, and where in them its own are.
+    def _inputs(self, texts: list[str], contexts: list[str]) -> list[_Input]:
+        """Each text's token ids, [CLS] and [SEP] around, where in them its own are, and where these are in the text.
 
         A context gets what room the text leaves, and loses its first tokens if that is too little.
         """
         given = [context for context in contexts if context]
         cut = iter(self._pieces(given)) if given else iter(())
         made = []
-        for text, context in zip(self._pieces(texts), contexts, strict=True):
-            text = text[: LONGEST - 2]
-            before = next(cut) if context else []
+        for found, context in zip(self._pieces(texts), contexts, strict=True):
+            text = found.ids[: LONGEST - 2]
+            spans = np.array(found.offsets[: len(text)], np.int32).reshape(-1, 2)
+            before = next(cut).ids if context else []
             room = LONGEST - 3 - len(text)
             before = before[-room:] if text and room > 0 else []
             start = len(before) + 2 if before else 1
             ids = [_CLS, *before, *([_SEP] if before else ()), *text, _SEP]
-            made.append((np.array(ids, np.int32), slice(start, start + len(text))))
+            made.append((np.array(ids, np.int32), slice(start, start + len(text)), spans))
         return made
 
-    def _pieces(self, texts: list[str]) -> list[list[int]]:
-        return [found.ids for found in self._tokenizer.encode_batch_fast(texts, add_special_tokens=False)]
+    def _pieces(self, texts: list[str]) -> list[Any]:
+        found: list[Any] = self._tokenizer.encode_batch(texts, add_special_tokens=False)
+        return found
 
     def _run(self, batch: list[NDArray[np.int32]]) -> NDArray[np.float32]:
         """(len(batch), longest, 384) last hidden states; rows beyond a text's length mean nothing."""

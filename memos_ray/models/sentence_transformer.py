@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -89,9 +89,7 @@ class SentenceTransformerEmbedder:
 
         order = sorted(range(len(texts)), key=lambda i: len(texts[i]))
         vectors = np.empty((len(texts), self._dim), np.float32)
-        rows: list[TokenRows] = [(np.empty(0, np.int32), np.empty((0, self._token_dim), np.float32))] * len(
-            texts
-        )
+        rows: list[TokenRows | None] = [None] * len(texts)
         for start in range(0, len(order), self._batch):
             part = order[start : start + self._batch]
             features = self._model.preprocess([texts[i] for i in part])
@@ -100,10 +98,23 @@ class SentenceTransformerEmbedder:
             vectors[part] = found["sentence_embedding"].float().numpy()
             states = found["token_embeddings"].float().numpy()
             read = found["attention_mask"].bool().numpy()
-            for i, ids, mask, vector in zip(part, features["input_ids"].numpy(), read, states, strict=True):
+            places = self._places([texts[i] for i in part])
+            for i, ids, mask, vector, (alone, spans) in zip(
+                part, features["input_ids"].numpy(), read, states, places, strict=True
+            ):
                 own = mask & self._kept[ids]
-                rows[i] = ids[own].astype(np.int32), vector[own]
+                told = np.array_equal(alone, ids[mask])  # some modules change a text before they cut it
+                where = spans[self._kept[alone]] if told else None
+                rows[i] = TokenRows(ids[own].astype(np.int32), vector[own], where)
         return Encoded.join(list(zip(unit_rows(vectors), rows, strict=True)), self._dim, self._token_dim)
+
+    def _places(self, texts: list[str]) -> Iterator[tuple[NDArray[np.int32], NDArray[np.int32]]]:
+        """The token ids of each text as it is, and where they are in it."""
+        found = self._model.tokenizer(
+            texts, truncation=True, max_length=self._model.max_seq_length, return_offsets_mapping=True
+        )
+        for ids, spans in zip(found["input_ids"], found["offset_mapping"], strict=True):
+            yield np.array(ids, np.int32), np.array(spans, np.int32).reshape(-1, 2)
 
 
 def _load(model: str | None, threads: int) -> Any:

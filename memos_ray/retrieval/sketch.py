@@ -41,6 +41,22 @@ class Sketches:
     def __len__(self) -> int:
         return len(self.counts)
 
+    def of(self, texts: NDArray[np.integer]) -> Sketches:
+        """Those of the texts at these positions, copied; but itself if that is all of them in order."""
+        if len(texts) == len(self) and np.array_equal(texts, np.arange(len(self))):
+            return self
+        counts = self.counts[texts]
+        _, rows = spread((np.cumsum(self.counts) - self.counts)[texts], counts)
+        return Sketches(counts, self.codes[rows], self.scales[rows])
+
+
+def spread(
+    starts: NDArray[np.int64], counts: NDArray[np.int64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """(where each span begins in the result, the positions of all spans): `starts[i]` to `starts[i] + counts[i]`."""
+    first = np.cumsum(counts) - counts
+    return first, np.arange(int(counts.sum())) + np.repeat(starts - first, counts)
+
 
 class Sketcher:
     """Codes are the same bytes on every machine: the rotation is made of sign flips, permutations, sums and

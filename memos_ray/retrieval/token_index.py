@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from memos_ray.errors import Invalid
 from memos_ray.retrieval.arrays import Mask, Slots
-from memos_ray.retrieval.sketch import Codes, Scales, Sketches, code_width
+from memos_ray.retrieval.sketch import Codes, Scales, Sketches, code_width, spread
 
 _TOGETHER = 256  # tokens unpacked at a time: their signs in float32 stay in the processor's cache
 _WASTE = 0.5  # share of unused rows beyond which they are given back
@@ -76,8 +76,8 @@ class TokenIndex:
         starts = np.cumsum(many) - many
         same = before == many
         if same.any():
-            _, rows = _ragged(self._start[at[same]], many[same])
-            _, given = _ragged(starts[same], many[same])
+            _, rows = spread(self._start[at[same]], many[same])
+            _, given = spread(starts[same], many[same])
             self._codes[rows], self._scales[rows] = codes[given], scales[given]
         new = ~same
         if new.any():
@@ -89,7 +89,7 @@ class TokenIndex:
     def of(self, slots: Sequence[int] | Slots) -> Sketches:
         """A copy of what these slots hold; slots that were never set have none."""
         starts, counts = self._places(np.asarray(slots, np.intp))
-        _, rows = _ragged(starts, counts)
+        _, rows = spread(starts, counts)
         return Sketches(counts, self._codes[rows], self._scales[rows])
 
     def maxsim(self, query: NDArray[np.float32], slots: Sequence[int] | Slots) -> NDArray[np.float32]:
@@ -106,7 +106,7 @@ class TokenIndex:
         filled = np.flatnonzero(counts > 0)
         if not len(filled) or not len(query):
             return found
-        first, rows = _ragged(starts[filled], counts[filled])
+        first, rows = spread(starts[filled], counts[filled])
         cosines = self._cosines(np.ascontiguousarray(query, np.float32), rows)
         found[:, filled] = np.maximum.reduceat(cosines, first, axis=1)
         return found
@@ -161,7 +161,7 @@ class TokenIndex:
         if total == len(codes):  # nothing was set in place
             self._codes[self._filled : end], self._scales[self._filled : end] = codes, scales
         else:
-            _, given = _ragged(starts, counts)
+            _, given = spread(starts, counts)
             self._codes[self._filled : end], self._scales[self._filled : end] = codes[given], scales[given]
         self._start[at] = self._filled + np.cumsum(counts) - counts
         self._count[at] = counts
@@ -170,7 +170,7 @@ class TokenIndex:
     def _reclaim(self) -> None:
         """Rows in the order of slots, none between them that no slot has."""
         counts = np.maximum(self._count[: self._size], 0)
-        first, rows = _ragged(self._start[: self._size], counts)
+        first, rows = spread(self._start[: self._size], counts)
         self._codes, self._scales = self._codes[rows], self._scales[rows]
         self._start[: self._size] = first
         self._filled, self._wasted = len(rows), 0
@@ -191,11 +191,3 @@ class TokenIndex:
             raise Invalid(message, argument="codes")
         if len(counts) and int(counts.min()) < 0:
             raise Invalid("a slot cannot have fewer than no tokens", argument="counts")
-
-
-def _ragged(
-    starts: NDArray[np.int64], counts: NDArray[np.int64]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """(where each span begins in the result, the positions of all spans): `starts[i]` to `starts[i] + counts[i]`."""
-    first = np.cumsum(counts) - counts
-    return first, np.arange(int(counts.sum())) + np.repeat(starts - first, counts)

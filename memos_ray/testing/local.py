@@ -10,12 +10,9 @@ For tests of code that uses cubes, and for trying things out: everything works b
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import AsyncExitStack
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
@@ -25,32 +22,9 @@ from memos_ray.cube.registry import Registry
 from memos_ray.cube_handle import AsyncCube
 from memos_ray.errors import Invalid, Moved, NotFound
 from memos_ray.ids import new_op_id, resolve_cube_id
+from memos_ray.models.batching import BatchingEmbedder
 from memos_ray.models.embedder import HashEmbedder
 from memos_ray.protocols import Clock, Embedder
-
-
-class ReadyEmbedder:
-    """Any `Embedder` as what a cube takes: one that is ready at once."""
-
-    def __init__(self, embedder: Embedder) -> None:
-        self._embedder = embedder
-
-    @property
-    def fingerprint(self) -> str:
-        """Of the embedder inside."""
-        return self._embedder.fingerprint
-
-    @property
-    def dim(self) -> int:
-        """Of the embedder inside."""
-        return self._embedder.dim
-
-    async def ready(self) -> None:
-        """It is."""
-
-    async def embed(self, texts: Sequence[str], *, query: bool = False) -> NDArray[np.float32]:
-        """See `Embedder.embed`."""
-        return await self._embedder.embed(texts)
 
 
 class LocalCubes:
@@ -65,7 +39,7 @@ class LocalCubes:
         settings: Settings | None = None,
     ) -> None:
         self.settings = (settings or Settings()).model_copy(update={"data": Settings(data=data).data})
-        self._embedder = ReadyEmbedder(embedder or HashEmbedder())
+        self._embedder = BatchingEmbedder(embedder or HashEmbedder())
         self._clock = clock or SystemClock()
         self._registry = Registry(self.settings.data)
         self._active: dict[str, MemCube] = {}

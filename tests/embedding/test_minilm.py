@@ -98,6 +98,17 @@ async def test_which_tokens_a_text_has(minilm):
     assert tokens.ids.dtype == np.int32
     assert tokens.vectors.dtype == np.float32
     assert tokens.vectors.shape == (8, 384)
+    words = [[texts[i][a:b] for a, b in tokens.of(i).spans] for i in range(len(texts))]
+    assert words == [["Don", "t", "stop", "me", "now"], [], [], [], ["una", "ffa", "ble"]]
+
+
+async def test_spans_are_characters_of_the_text_as_it_is(minilm, exact):
+    text = "  Na\u00efve \U0001f600 cafe\u0301 \u6c34 at 7:45, Stra\u00dfe "
+    for model in (minilm, exact):
+        spans = (
+            (await model.encode(["x" * 3, text], contexts=["so", "so on"], tokens=True)).tokens.of(1).spans
+        )
+        assert "".join(text[a:b] for a, b in spans) == "Na\u00efvecafe\u6c34at745Stra\u00dfe"
 
 
 async def test_a_vector_does_not_depend_on_the_batch_bit_by_bit(minilm):

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from memos_ray.errors import Invalid, Overloaded, Unavailable
 from memos_ray.models.batching import Batcher, BatchingEmbedder, Job
 from memos_ray.models.embedder import HashEmbedder
-from memos_ray.models.encoded import Encoded, Tokens
-from memos_ray.models.token_vectors import compress
+from memos_ray.models.encoded import Encoded, TokenRows, Tokens
+from memos_ray.retrieval.sketch import Sketcher
 
 
 class Recorder:
@@ -55,12 +55,13 @@ def letters(texts, contexts):
     for text, context in zip(texts, contexts, strict=True):
         ids = np.array([ord(c) for c in text], np.int32)
         vectors = np.array([[i, len(context), 1] for i in ids], np.float32).reshape(len(ids), 3)
-        rows.append((ids, vectors))
+        spans = np.array([(i, i + 1) for i in range(len(ids))], np.int32).reshape(-1, 2)
+        rows.append(TokenRows(ids, vectors, spans))
     return Tokens.join(rows, 3)
 
 
 def same_tokens(found, expected):
-    for name in ("offsets", "ids", "vectors"):
+    for name in ("offsets", "ids", "vectors", "spans"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
 
 
@@ -105,15 +106,12 @@ async def test_every_caller_gets_its_own_in_its_order(held):
 
 async def test_queries_go_first_and_are_remembered(held):
     recorder, embedder = held
-    tasks = await started_tasks(
-        embedder.embed([f"doc {i}" for i in range(6)]), embedder.embed(["why?"], query=True)
-    )
+    tasks = await started_tasks(embedder.embed([f"doc {i}" for i in range(6)]), embedder.encode_query("why?"))
     recorder.gate.set()
     await asyncio.gather(*tasks)
     assert recorder.batches[1] == ["why?"]
     count = len(recorder.batches)
-    again = await embedder.embed(["why?"], query=True)
-    np.testing.assert_array_equal(again, await tasks[1])
+    assert await embedder.encode_query("why?") is await tasks[1]
     assert len(recorder.batches) == count
 
 
@@ -121,7 +119,7 @@ async def test_only_the_last_queries_are_remembered():
     recorder = Recorder()
     embedder = BatchingEmbedder(recorder, cached_queries=2)
     for text in ["a", "b", "a", "c", "a", "b"]:
-        await embedder.embed([text], query=True)
+        await embedder.encode_query(text)
     assert recorder.batches == [["a"], ["b"], ["c"], ["b"]]
 
 
@@ -196,34 +194,36 @@ async def test_tokens_come_to_who_asked_for_them_each_in_its_place():
     assert recorder.asked[-1] is False  # nobody in that batch wants them
 
 
-async def test_a_remembered_query_has_its_tokens_and_not_another_ones():
+async def test_a_query_has_its_tokens_turned_and_where_they_are():
     recorder = Lettered()
     embedder = BatchingEmbedder(recorder)
-    calls = [{"tokens": True}, {"tokens": False}, {"tokens": True, "contexts": ["so"]}, {"tokens": True}]
-    found = [await embedder.encode(["why"], query=True, **call) for call in calls]
-    assert len(recorder.batches) == 3
-    assert found[1].tokens is None
-    for i, before in ((0, ""), (2, "so"), (3, "")):
-        same_tokens(found[i].tokens, letters(["why"], [before]))
+    found = await embedder.encode_query("why")
+    expected = letters(["why"], [""])
+    np.testing.assert_array_equal(found.vector, (await HashEmbedder(32).embed(["why"]))[0])
+    np.testing.assert_array_equal(found.token_vectors, Sketcher(3).rotate(expected.vectors))
+    assert found.spans.tolist() == [[0, 1], [1, 2], [2, 3]]
+    empty = await embedder.encode_query("")
+    assert (empty.token_vectors.shape, empty.spans.shape) == ((0, 3), (0, 2))
+    plain = await BatchingEmbedder(HashEmbedder(8)).encode_query("why")
+    assert plain.token_vectors is plain.spans is None
+    with pytest.raises(Invalid, match="text"):
+        await embedder.encode_query(["why"])
 
 
-async def test_a_projection_compresses_what_callers_get():
-    projection = np.array([[1, 0], [0, 1], [0, 0]], np.float32)
-    embedder = BatchingEmbedder(Lettered(), projection=projection)
-    plain = BatchingEmbedder(Lettered())
-    texts = ["ab", "", "c"]
-    found = (await embedder.encode(texts, contexts=["x", "", "xx"], tokens=True)).tokens
-    expected = letters(texts, ["x", "", "xx"])
-    assert found.vectors.dtype == np.int8
-    np.testing.assert_array_equal(found.vectors, compress(expected.vectors, projection))
-    np.testing.assert_array_equal(found.offsets, expected.offsets)
-    assert (embedder.token_dim, plain.token_dim, BatchingEmbedder(HashEmbedder(8)).token_dim) == (2, 3, 0)
-    names = {embedder.token_fingerprint, plain.token_fingerprint}
-    assert names == {plain.fingerprint, embedder.token_fingerprint}
-    assert len(names) == 2
-    assert BatchingEmbedder(HashEmbedder(8)).token_fingerprint == ""
-    with pytest.raises(Invalid, match="projection"):
-        BatchingEmbedder(HashEmbedder(8), projection=projection)
+@pytest.mark.parametrize("times", [1, 20])
+async def test_documents_are_vectors_and_sketches(times):
+    embedder = BatchingEmbedder(Lettered(), max_batch=4)
+    texts, before = ["ab", "", "c"] * times, ["x", "", "xx"] * times
+    found = await embedder.encode_documents(texts, before)
+    expected = letters(texts, before)
+    codes, scales = Sketcher(3).sketch(expected.vectors)
+    assert found.tokens.counts.tolist() == [2, 0, 1] * times
+    np.testing.assert_array_equal(found.tokens.codes, codes)
+    np.testing.assert_array_equal(found.tokens.scales, scales)
+    np.testing.assert_array_equal(found.vectors, await HashEmbedder(32).embed(texts))
+    assert (await BatchingEmbedder(HashEmbedder(8)).encode_documents(["a"], ["b"])).tokens is None
+    empty = await embedder.encode_documents([], [])
+    assert (len(empty.tokens), empty.tokens.codes.shape, empty.vectors.shape) == (0, (0, 1), (0, 32))
 
 
 async def test_an_embedder_without_tokens_gives_none():

@@ -16,7 +16,9 @@ from actors.remote_embedder import RemoteEmbedder
 from memos_ray.config import Settings
 from memos_ray.errors import Invalid, Unavailable
 from memos_ray.models.embedder import HashEmbedder
+from memos_ray.models.encoded import Encoded, TokenRows, Tokens
 from memos_ray.models.factory import from_hub
+from memos_ray.retrieval.sketch import Sketcher
 from memos_ray.wire import EmbedderInfo, Reply
 
 
@@ -34,13 +36,18 @@ def actor() -> EmbedderActor:
 
 async def test_it_embeds(actor: EmbedderActor):
     info: EmbedderInfo = (await actor.info()).unwrap()
-    vectors = (await actor.embed(["a", "b"])).unwrap()
-    assert vectors.shape == (2, info.dim)
-    assert isinstance((await actor.embed([1])).error, Invalid)
-    encoded = (await actor.encode(["a", "b"], ["", "so"], True, True)).unwrap()
-    np.testing.assert_array_equal(encoded.vectors, vectors)
-    assert (info.token_dim, info.token_fingerprint, encoded.tokens) == (0, "", None)
-    assert isinstance((await actor.encode(["a"], [])).error, Invalid)
+    found = (await actor.encode_documents(["a", "b"], ["", "so"])).unwrap()
+    assert found.vectors.shape == (2, info.dim)
+    query = (await actor.encode_query("b")).unwrap()
+    np.testing.assert_array_equal(query.vector, found.vectors[1])
+    assert info.token_dim == 0
+    assert found.tokens is query.token_vectors is None
+    for wrong in (
+        actor.encode_documents([1], [""]),
+        actor.encode_documents(["a"], []),
+        actor.encode_query(1),
+    ):
+        assert isinstance((await wrong).error, Invalid)
 
 
 async def test_any_failure_to_load_is_typed_and_tried_again(
@@ -55,7 +62,7 @@ async def test_any_failure_to_load_is_typed_and_tried_again(
         return HashEmbedder()
 
     monkeypatch.setattr(module, "make_embedder", loading)
-    first, second = await asyncio.gather(actor.info(), actor.embed(["x"]))
+    first, second = await asyncio.gather(actor.info(), actor.encode_query("x"))
     for reply in (first, second):
         assert isinstance(reply.error, Unavailable)
         assert "broken weights" in str(reply.error)
@@ -108,10 +115,10 @@ async def test_any_failure_to_embed_is_typed(actor: EmbedderActor, monkeypatch: 
             return await super().encode(texts, contexts=contexts, tokens=tokens)
 
     monkeypatch.setattr(module, "make_embedder", lambda _: Failing())
-    reply = await actor.embed(["bad"])
+    reply = await actor.encode_documents(["bad"], [""])
     assert isinstance(reply.error, Unavailable)
     assert "CUDA error" in str(reply.error)
-    assert (await actor.embed(["good"])).error is None
+    assert (await actor.encode_query("good")).error is None
 
 
 class Handle:
@@ -132,18 +139,29 @@ async def test_what_a_cube_sees_is_typed_too():
         await RemoteEmbedder(Handle(OSError("lost"))).ready()
     with pytest.raises(Invalid, match="mine"):
         await RemoteEmbedder(Handle(Invalid("mine"))).ready()
-    remote = RemoteEmbedder(Handle(EmbedderInfo("f", 3, 2, "f-tokens")))
+    remote = RemoteEmbedder(Handle(EmbedderInfo("f", 3, 2)))
     await remote.ready()
-    assert (remote.fingerprint, remote.dim, remote.token_dim, remote.token_fingerprint) == (
-        "f",
-        3,
-        2,
-        "f-tokens",
-    )
+    assert (remote.fingerprint, remote.dim, remote.token_dim) == ("f", 3, 2)
 
 
-async def test_tokens_and_contexts_cross_over(actor: EmbedderActor):
+LETTERS = np.array([[1, 2, 3], [-1, 2, -3]], np.float32)
+
+
+class Lettered(HashEmbedder):
+    """Two tokens, of the text "ab"."""
+
+    token_dim = 3
+
+    async def encode(self, texts, *, contexts=None, tokens=False):
+        found = await super().encode(texts, contexts=contexts)
+        n = [len(text) if text == "ab" else 0 for text in texts]
+        rows = [TokenRows(np.arange(k), LETTERS[:k], np.array([[0, 1], [1, 2]], np.int32)[:k]) for k in n]
+        return Encoded(found.vectors, Tokens.join(rows, 3) if tokens else None)
+
+
+async def test_tokens_and_contexts_cross_over(actor: EmbedderActor, monkeypatch: pytest.MonkeyPatch):
     asked = []
+    monkeypatch.setattr(module, "make_embedder", lambda _: Lettered())
 
     class Through:
         """An actor handle that calls the actor here, and passes on what Ray would pickle."""
@@ -159,9 +177,14 @@ async def test_tokens_and_contexts_cross_over(actor: EmbedderActor):
 
     remote = RemoteEmbedder(Through())
     await remote.ready()
-    encoded = await remote.encode(("a", "b"), contexts=("x", ""), tokens=True, query=True)
-    np.testing.assert_array_equal(encoded.vectors, await HashEmbedder().embed(["a", "b"]))
-    assert asked[-1] == (["a", "b"], ["x", ""], True, True)
+    found = await remote.encode_documents(("ab", ""), ("x", ""))
+    assert asked[-1] == (["ab", ""], ["x", ""])
+    np.testing.assert_array_equal(found.vectors, await HashEmbedder().embed(["ab", ""]))
+    assert found.tokens.counts.tolist() == [2, 0]
+    assert found.tokens.codes.tolist() == Sketcher(3).sketch(LETTERS)[0].tolist()
+    query = await remote.encode_query("ab")
+    np.testing.assert_array_equal(query.token_vectors, Sketcher(3).rotate(LETTERS))
+    assert query.spans.tolist() == [[0, 1], [1, 2]]
 
 
 @pytest.mark.parametrize(
@@ -178,8 +201,8 @@ async def test_tokens_and_contexts_cross_over(actor: EmbedderActor):
 async def test_only_a_hub_id_may_use_the_hub(name: str, hub: bool, monkeypatch: pytest.MonkeyPatch):
     assert from_hub(name) is hub
     monkeypatch.setattr(module, "make_embedder", lambda _: HashEmbedder())
-    vectors = (await EmbedderActor(Settings(embedder=name)).embed(["x"])).unwrap()
-    assert np.isfinite(vectors).all()
+    query = (await EmbedderActor(Settings(embedder=name)).encode_query("x")).unwrap()
+    assert np.isfinite(query.vector).all()
     assert ("HF_HUB_OFFLINE" in os.environ) is not hub
 
 

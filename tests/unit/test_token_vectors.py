@@ -1,65 +1,29 @@
-"""Token vectors: kept, joined, compressed; and the eight bits that the packaged model multiplies in."""
+"""Token vectors: kept and joined; and the eight bits that the packaged model multiplies in."""
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tokenizers import AddedToken, Tokenizer
 from tokenizers.models import WordLevel
 
-from memos_ray.errors import Invalid
 from memos_ray.models import smoothing
-from memos_ray.models.encoded import Encoded, Tokens
+from memos_ray.models.encoded import Encoded, TokenRows, Tokens
 from memos_ray.models.kept_tokens import kept_tokens
 from memos_ray.models.minilm import _runs
 from memos_ray.models.minilm_graph import INPUTS, LAYERS, eight_bits
-from memos_ray.models.token_vectors import compress, compressed_fingerprint
 
 
 def rows(count, dim=16, seed=0):
     return np.random.default_rng(seed).standard_normal((count, dim)).astype(np.float32)
 
 
-def test_compressed_rows_keep_their_cosines():
-    vectors, projection = rows(200), rows(16, 8, seed=1)
-    found = compress(vectors, projection)
-    assert found.dtype == np.int8
-    assert found.shape == (200, 8)
-    projected = vectors @ projection
-    projected /= np.linalg.norm(projected, axis=1, keepdims=True)
-    cosines = found.astype(np.int32) @ found.T.astype(np.int32) / 127**2
-    np.testing.assert_allclose(cosines, projected @ projected.T, atol=0.015)
-
-
-def test_compressing_is_of_directions_alone():
-    vectors = rows(20)
-    np.testing.assert_array_equal(compress(vectors), compress(vectors * 1000))
-    np.testing.assert_array_equal(compress(np.zeros((2, 3), np.float32)), np.zeros((2, 3), np.int8))
-    assert compress(np.empty((0, 16), np.float32), rows(16, 4)).shape == (0, 4)
-    np.testing.assert_array_equal(compress(np.array([[0, -5]], np.float32)), [[0, -127]])
-
-
-@pytest.mark.parametrize(
-    "projection", [rows(15, 8), rows(16, 8)[0], np.empty((16, 0)), np.full((16, 2), np.nan)]
-)
-def test_a_projection_that_does_not_fit_is_refused(projection):
-    with pytest.raises(Invalid, match="projection"):
-        compress(rows(3), projection)
-
-
-def test_fingerprints_tell_projections_apart():
-    names = {compressed_fingerprint("m", p) for p in (None, rows(4, 2), rows(4, 2, seed=1))}
-    assert len(names) == 3
-    assert compressed_fingerprint("m", rows(4, 2)) in names
-    assert all(name.startswith("m-tokens-") for name in names)
-
-
 def test_tokens_of_texts_with_none():
-    parts = [(np.arange(n, dtype=np.int32), rows(n)) for n in (2, 0, 3)]
+    parts = [TokenRows(np.arange(n, dtype=np.int32), rows(n)) for n in (2, 0, 3)]
     tokens = Tokens.join(parts, 16)
     assert tokens.offsets.tolist() == [0, 2, 2, 5]
     assert len(tokens) == 3
-    for i, (ids, vectors) in enumerate(parts):
+    assert tokens.spans is None
+    for i, (ids, vectors, _) in enumerate(parts):
         np.testing.assert_array_equal(tokens.of(i)[0], ids)
         np.testing.assert_array_equal(tokens.of(i)[1], vectors)
     empty = Tokens.join([], 16)
@@ -67,11 +31,14 @@ def test_tokens_of_texts_with_none():
 
 
 def test_encoded_comes_apart_and_together_again():
-    tokens = Tokens.join([(np.arange(n, dtype=np.int32), rows(n)) for n in (1, 0)], 16)
+    spans = np.zeros((1, 2), np.int32)
+    parts = [TokenRows(np.arange(n, dtype=np.int32), rows(n), spans[:n]) for n in (1, 0)]
+    tokens = Tokens.join(parts, 16)
     encoded = Encoded(rows(2), tokens)
     again = Encoded.join(list(encoded.rows()), 16, 16)
     np.testing.assert_array_equal(again.vectors, encoded.vectors)
     np.testing.assert_array_equal(again.tokens.vectors, tokens.vectors)
+    np.testing.assert_array_equal(again.tokens.spans, spans)
     assert Encoded.join(list(Encoded(rows(2)).rows()), 16, 0).tokens is None
     assert Encoded.join([], 16, 4).tokens.vectors.shape == (0, 4)
 

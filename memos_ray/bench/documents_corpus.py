@@ -16,10 +16,10 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-MODULE_SECTIONS = 100  # of one top-level module at most: a few large ones would be most of the corpus
+MODULE_SECTIONS = 70  # of one top-level module at most: a few large ones would be most of the corpus
 LEAD_WORDS = (4, 32)
 BODY_WORDS = 14
-BODY_MOST = 40  # words of a section, up to the end of a line: the whole takes minutes to embed
+BODY_MOST = 34  # words of a section, up to the end of a line: the whole takes minutes to embed
 TOPIC_WORDS = 2_500  # of a topic at most
 
 _LEFT_OUT = frozenset(

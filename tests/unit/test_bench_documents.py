@@ -12,7 +12,7 @@ from memos_ray.bench.baselines import Bm25, bigrams
 from memos_ray.bench.report import Report
 from memos_ray.types import Kind, MemoryItem, Source
 
-MODULES = ("json", "shutil", "textwrap", "queue", "statistics", "logging", "bisect", "assert", "with")
+MODULES = ("json", "shutil", "queue", "logging", "asyncio", "turtle", "optparse", "http", "assert", "with", "for")
 
 
 @pytest.fixture(scope="module")

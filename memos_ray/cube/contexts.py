@@ -11,7 +11,7 @@ later.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from memos_ray.cube.columns import Growable, values_of
 from memos_ray.cube.state import KIND_CODE, CubeState
+from memos_ray.cube.vector_store import hashes as text_hashes
 from memos_ray.types import Kind, LinkType
 
 CONTEXT_CHARS = 240
@@ -41,24 +42,57 @@ class Contexts:
         self._before = Growable(np.empty(0, np.int64))  # memory -> the one that it follows
         self._follower = Growable(np.empty(0, np.int64))  # memory -> the last one that follows it
         self._sibling = Growable(np.empty(0, np.int64))  # memory -> another one that follows the same
-        self._taken = 0
+        self._linked = 0  # slots whose links are known
+        self._length = Growable(np.empty(0, np.int64))  # by slot: characters
+        self._hash = Growable(np.empty(0, np.int64))  # by slot: of the text
 
     def of(self, slots: Sequence[int] | NDArray[np.integer]) -> list[str]:
         """The contexts of these slots as they are now, "" for none: of `CONTEXT_CHARS` characters at most."""
-        self._catch_up()
         at = np.asarray(slots, np.int64)
-        kinds = self._state.slot_kind.view[at]
-        contexts = [""] * len(at)
-        for kind, find in ((_MESSAGE, self._said_before), (_DOCUMENT, self._headings)):
-            wanted = np.flatnonzero(kinds == kind)
-            if len(wanted):
-                for i, context in zip(wanted.tolist(), find(at[wanted]), strict=True):
-                    contexts[i] = context
+        parts: list[list[str]] = [[] for _ in at]
+        for owners, said in self._said_before(at):
+            for i, text in zip(owners.tolist(), self._state.texts(said), strict=True):
+                parts[i].append(text)
+        contexts = [_end(" ".join(reversed(one))) if one else "" for one in parts]
+        for i, heading in self._headings(at):
+            contexts[i] = _end(heading)
         return contexts
+
+    def hashes(self, slots: Sequence[int] | NDArray[np.integer]) -> NDArray[np.int64]:
+        """(n,) for each slot what its context is made of, in 64 bits; 0 for none.
+
+        Of the hashes of the whole texts of which it has the end, so that no text must be read again for it.
+        """
+        at = np.asarray(slots, np.int64)
+        made = np.zeros(len(at), np.uint64)
+        for owners, said in self._said_before(at):
+            made[owners] = _mixed(made[owners] + self._hash.view[said].astype(np.uint64))
+        headings = list(self._headings(at))
+        if headings:
+            found = text_hashes([heading for _, heading in headings])
+            made[[i for i, _ in headings]] = _mixed(found.astype(np.uint64))
+        return made.astype(np.int64)
+
+    def text_hashes(self, slots: NDArray[np.integer]) -> NDArray[np.int64]:
+        """(n,) `vector_store.hashes` of the slots' texts."""
+        self.catch_up()
+        found: NDArray[np.int64] = self._hash.view[slots]
+        return found
+
+    def catch_up(self, most: int | None = None) -> bool:
+        """Reads new slots, `most` of them if it is given (2,000 cost about 4 ms). Says whether all are read."""
+        self._catch_up_links()
+        start, stop = self._hash.size, self._state.n_slots
+        stop = stop if most is None else min(stop, start + most)
+        if start < stop:
+            texts = self._state.texts(np.arange(start, stop))
+            self._length.extend(list(map(len, texts)))
+            self._hash.extend(text_hashes(texts))
+        return stop == self._state.n_slots
 
     def affected(self, memories: Iterable[int]) -> NDArray[np.int64]:
         """Live slots, ascending, whose context these memories (or one that took their place) may be part of."""
-        self._catch_up()
+        self.catch_up()
         follower, sibling = self._follower.view, self._sibling.view
         seen = set(memories)
         level, reached = list(seen), []
@@ -79,59 +113,60 @@ class Contexts:
         slots = slots[slots >= 0]
         return np.sort(slots[self._state.slot_active.view[slots]])
 
-    def _said_before(self, slots: NDArray[np.int64]) -> list[str]:
+    def _said_before(self, slots: NDArray[np.int64]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """(positions in `slots`, a slot whose text is in the context of each), what was said last first."""
+        self.catch_up()
         state = self._state
         active, expires, newest = state.slot_active.view, state.slot_expires.view, state.memory_slot.view
-        before = self._before.view
-        pieces: list[list[str]] = [[] for _ in slots]
-        left = [CONTEXT_CHARS] * len(slots)
-        at, memory, end = np.arange(len(slots)), state.slot_memory.view[slots], expires[slots]
+        before, length = self._before.view, self._length.view
+        at = np.flatnonzero(state.slot_kind.view[slots] == _MESSAGE)
+        memory, end = state.slot_memory.view[slots[at]], expires[slots[at]]
+        left = np.full(len(at), CONTEXT_CHARS)
         for _ in range(_LOOK_BACK):
             memory = before[memory]
-            going = memory != _NONE
-            at, memory, end = at[going], memory[going], end[going]
+            going = (memory != _NONE) & (left >= 0)
+            at, memory, end, left = at[going], memory[going], end[going], left[going]
             if not len(at):
-                break
+                return
             said = newest[memory]
             live = (said != _NONE) & active[said] & (expires[said] >= end)
-            done = np.zeros(len(at), np.bool_)
-            where = np.flatnonzero(live)
-            for j, i, text in zip(where.tolist(), at[where].tolist(), state.texts(said[where]), strict=True):
-                pieces[i].append(text)
-                left[i] -= len(text) + 1
-                done[j] = left[i] < 0
-            at, memory, end = at[~done], memory[~done], end[~done]
-        return [_end(" ".join(reversed(parts))) if parts else "" for parts in pieces]
+            if live.any():
+                left[live] -= length[said[live]] + 1
+                yield at[live], said[live]
 
-    def _headings(self, slots: NDArray[np.int64]) -> list[str]:
+    def _headings(self, slots: NDArray[np.int64]) -> Iterator[tuple[int, str]]:
+        """Positions in `slots` of documents' parts that have a heading, and it."""
+        at = np.flatnonzero(self._state.slot_kind.view[slots] == _DOCUMENT)
+        if not len(at):
+            return
         store = self._state.store
-        rows = self._state.slot_row.view[slots]
-        found: list[str | None] = [None] * len(rows)
-        loaded = np.flatnonzero(rows < store.base)
-        if len(loaded):
+        rows = self._state.slot_row.view[slots[at]]
+        if (rows < store.base).any():
             offsets, sources = store.source_spans()
-            loaded = loaded[offsets[rows[loaded] + 1] > offsets[rows[loaded]]]
-            headings = sources.field("heading").take(pa.array(offsets[rows[loaded]]))
-            for i, heading in zip(loaded.tolist(), values_of(headings), strict=True):
-                found[i] = heading
-        for i in np.flatnonzero(rows >= store.base).tolist():
-            origin = store.appended[int(rows[i]) - store.base].sources
-            found[i] = origin[0].heading if origin else None
-        return [_end(heading) if heading else "" for heading in found]
+            inside = np.flatnonzero(rows < store.base)
+            inside = inside[offsets[rows[inside] + 1] > offsets[rows[inside]]]
+            headings = sources.field("heading").take(pa.array(offsets[rows[inside]]))
+            for i, heading in zip(at[inside].tolist(), values_of(headings), strict=True):
+                if heading:
+                    yield i, heading
+        for j in np.flatnonzero(rows >= store.base).tolist():
+            origin = store.appended[int(rows[j]) - store.base].sources
+            if origin and (heading := origin[0].heading):
+                yield int(at[j]), heading
 
-    def _catch_up(self) -> None:
+    def _catch_up_links(self) -> None:
         state, store = self._state, self._state.store
         for column in (self._before, self._follower, self._sibling):
             column.extend(np.full(state.n_memories - column.size, _NONE, np.int64))
-        if not self._taken and store.base:
+        if not self._linked and store.base:
             self._take_loaded()
-        for slot in range(self._taken, state.n_slots):
+        for slot in range(self._linked, state.n_slots):
             row = store.appended[int(state.slot_row.view[slot]) - store.base]
             for link in row.links:
                 if link.type == LinkType.FOLLOWS:
                     self._follow(int(state.slot_memory.view[slot]), state.number(link.target))
                     break
-        self._taken = state.n_slots
+        self._linked = state.n_slots
 
     def _follow(self, memory: int, before: int | None) -> None:
         """Only the first time: later versions of a memory have the same place in the session."""
@@ -145,11 +180,11 @@ class Contexts:
         """`_follow` for all slots of the loaded table, by column."""
         state, store = self._state, self._state.store
         rows = state.slot_row.view
-        self._taken = int(np.searchsorted(rows, store.base))
+        self._linked = int(np.searchsorted(rows, store.base))
         offsets, links = store.link_spans()
         at = np.flatnonzero(_equal(links.field("type"), LinkType.FOLLOWS))
         linked = np.searchsorted(offsets, at, side="right") - 1
-        slot = np.minimum(np.searchsorted(rows[: self._taken], linked), max(self._taken - 1, 0))
+        slot = np.minimum(np.searchsorted(rows[: self._linked], linked), max(self._linked - 1, 0))
         before = state.numbers(values_of(links.field("target").take(pa.array(at))))
         memory = state.slot_memory.view[slot] if len(at) else at
         good = np.flatnonzero((before >= 0) & (before != memory) & (rows[slot] == linked)) if len(at) else at
@@ -166,6 +201,13 @@ class Contexts:
 def _equal(column: Any, value: str) -> NDArray[np.bool_]:
     mask: NDArray[np.bool_] = pc.fill_null(pc.equal(column, value), False).to_numpy(zero_copy_only=False)
     return mask
+
+
+def _mixed(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """A permutation of 64 bits that is not additive: the finaliser of SplitMix64 (Steele, Lea and Flood 2014)."""
+    values = (values ^ (values >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    values = (values ^ (values >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return (values ^ (values >> np.uint64(31))) + np.uint64(CONTEXT_CHARS)
 
 
 def _end(text: str) -> str:

@@ -19,7 +19,7 @@ from memos_ray.cube.columns import Growable
 from memos_ray.cube.contexts import Contexts
 from memos_ray.cube.state import CubeState
 from memos_ray.cube.vector_match import NO_ROW, stored_rows
-from memos_ray.cube.vector_store import VectorKeys, VectorStore, hashes
+from memos_ray.cube.vector_store import VectorKeys, VectorStore
 from memos_ray.errors import MemosError
 from memos_ray.models.encoded import Documents
 from memos_ray.retrieval.dense import DenseIndex
@@ -40,7 +40,7 @@ _SAVE_AFTER_S = (
 _BEGIN_AFTER_S = 0.005  # the answer to whoever added leaves this process first: it needs the interpreter too
 _FIRST_RETRY_S = 0.5
 _LAST_RETRY_S = 30.0
-_HASHED = 2_000  # slots whose texts are hashed before others get the loop: some 15 ms
+_HASHED = 2_000  # slots whose texts are hashed before others get the loop: some 4 ms
 
 
 class LateEmbedder(Protocol):
@@ -188,8 +188,12 @@ class VectorUpkeep:
         seen = state.event_row.size  # what comes while this is going on is looked at afterwards
         if len(keys) and (tokens is None or stored.tokens is not None):
             await asyncio.to_thread(state.store.unpack)
-            texts, contexts = await self._hashes(state.n_slots)
-            rows = stored_rows(state, keys, texts, contexts)
+            whole = False
+            while not whole:
+                whole = self._contexts.catch_up(_HASHED)
+                await asyncio.sleep(0)
+            at = np.arange(state.n_slots)
+            rows = stored_rows(state, keys, self._contexts.text_hashes(at), self._contexts.hashes(at))
             slots = np.flatnonzero(rows != NO_ROW)
             rows = rows[slots]
             dense.set(slots, stored.vectors[rows])
@@ -201,16 +205,6 @@ class VectorUpkeep:
         self.dense, self.tokens = dense, tokens
         await self._skip_embedded()
         return store
-
-    async def _hashes(self, n: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """(n,) of the texts, and of the contexts, of the first n slots."""
-        texts, contexts = [np.empty(0, np.int64)], [np.empty(0, np.int64)]
-        for start in range(0, n, _HASHED):
-            slots = np.arange(start, min(start + _HASHED, n))
-            texts.append(hashes(self._state.texts(slots)))
-            contexts.append(hashes(self._contexts.of(slots)))
-            await asyncio.sleep(0)
-        return np.concatenate(texts), np.concatenate(contexts)
 
     async def _rest(self, store: VectorStore) -> None:
         """Until there is something to do; saves if that takes long."""
@@ -246,19 +240,19 @@ class VectorUpkeep:
         slots = slots[slots < len(dense)]
         slots = slots[dense.embedded[slots]]
         if len(slots):
-            other = hashes(self._contexts.of(slots)) != self._context.view[slots]
+            other = self._contexts.hashes(slots) != self._context.view[slots]
             self._stale.update(dict.fromkeys(slots[other].tolist()))
         self._seen += len(events)
 
     async def _embed(self, slots: list[int], dense: DenseIndex) -> None:
         if not slots:
             return
-        contexts = self._contexts.of(slots)
+        contexts, found = self._contexts.of(slots), self._contexts.hashes(slots)
         made = await self._embedder.encode_documents(self._state.texts(slots), contexts)
         dense.set(slots, made.vectors)
         if self.tokens is not None and made.tokens is not None:
             self.tokens.set(slots, made.tokens.counts, made.tokens.codes, made.tokens.scales)
-        self._note_contexts(slots, hashes(contexts))
+        self._note_contexts(slots, found)
         self._unsaved.update(dict.fromkeys(slots))
 
     def _note_contexts(self, slots: Sequence[int] | NDArray[np.integer], found: NDArray[np.int64]) -> None:
@@ -274,7 +268,7 @@ class VectorUpkeep:
         keys = VectorKeys(
             [state.ids[m] for m in state.slot_memory.view[at].tolist()],
             state.slot_version.view[at],
-            hashes(state.texts(at)),
+            self._contexts.text_hashes(at),
             self._context.view[at],
         )
         rows = Documents(self.dense.vectors(at), None if self.tokens is None else self.tokens.of(at))

@@ -24,8 +24,9 @@ from memos_ray.retrieval.sketch import FORM, Sketches, code_width
 
 Hashes = NDArray[np.int64]
 
-_CODES = f"codes_{FORM.replace('-', '_')}"  # a table with codes of another form has no such column
-_COLUMNS = ("memory_id", "version", "text_hash", "context_hash", "vector", _CODES, "scales")
+_TOKENS = f"tokens_{FORM.replace('-', '_')}"  # a table with codes of another form has no such column
+_COLUMNS = ("memory_id", "version", "text_hash", "context_hash", "vector", _TOKENS)
+_SCALE = 2  # bytes of a scale, behind each code: in one column, as each one more costs a load 10 ms
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -137,26 +138,19 @@ class LanceVectorStore:
             pa.array(keys.texts, pa.int64()),
             pa.array(keys.contexts, pa.int64()),
             pa.FixedSizeListArray.from_arrays(flat, self._dim),
-            _binary(tokens.counts * self._width, tokens.codes),
-            _binary(tokens.counts * 2, tokens.scales.astype("<f2")),
+            _binary(tokens, self._width),
         )
         return pa.table(dict(zip(_COLUMNS, columns, strict=True)))
 
     def _read(self, table: pa.Table) -> tuple[VectorKeys, Documents]:
         """Raises `KeyError` for a missing column, `ValueError` for values that do not fit together."""
-        ids, versions, texts, contexts, vectors, codes, scales = (table[name] for name in _COLUMNS)
+        ids, versions, texts, contexts, vectors, tokens = (table[name] for name in _COLUMNS)
         keys = VectorKeys(ids.to_numpy().tolist(), versions.to_numpy(), texts.to_numpy(), contexts.to_numpy())
         flat = vectors.combine_chunks().flatten().to_numpy(zero_copy_only=False)
         matrix = flat.reshape(len(keys), self._dim)
         if not self._width:
             return keys, Documents(matrix)
-        sizes, bits = _bytes(codes)
-        counts = sizes // self._width
-        many, factors = _bytes(scales)
-        if (sizes != counts * self._width).any() or (many != 2 * counts).any():
-            raise ValueError("codes and scales are not of the same tokens")
-        scale = factors.view("<f2").astype(np.float16, copy=False)
-        return keys, Documents(matrix, Sketches(counts, bits.reshape(-1, self._width), scale))
+        return keys, Documents(matrix, _sketches(tokens, self._width))
 
     def _make(self, table: pa.Table) -> lance.LanceDataset:
         """The table anew. What is there but cannot be read is replaced: it is derived."""
@@ -178,24 +172,34 @@ class LanceVectorStore:
         return self._dataset
 
 
-def _binary(sizes: NDArray[np.int64], data: NDArray[np.generic]) -> pa.Array:
-    """(n,) numbers of bytes, and the bytes of all -> a binary column."""
-    offsets = np.zeros(len(sizes) + 1, np.int32)
-    np.cumsum(sizes, out=offsets[1:])
-    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(np.ascontiguousarray(data))]
-    return pa.Array.from_buffers(pa.binary(), len(sizes), buffers)
+def _binary(tokens: Sketches, width: int) -> pa.Array:
+    """A binary value for each text: its tokens one after the other, each its code and its scale."""
+    packed = np.empty((len(tokens.codes), width + _SCALE), np.uint8)
+    packed[:, :width] = tokens.codes
+    packed[:, width:] = tokens.scales.astype("<f2")[:, None].view(np.uint8)
+    offsets = np.zeros(len(tokens) + 1, np.int32)
+    np.cumsum(tokens.counts * packed.shape[1], out=offsets[1:])
+    buffers = [None, pa.py_buffer(offsets), pa.py_buffer(packed)]
+    return pa.Array.from_buffers(pa.binary(), len(tokens), buffers)
 
 
-def _bytes(column: pa.ChunkedArray) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
-    """The reverse of `_binary`. Raises `ValueError` for nulls."""
+def _sketches(column: pa.ChunkedArray, width: int) -> Sketches:
+    """The reverse of `_binary`. Raises `ValueError` for what it cannot have made."""
     if column.null_count or column.type != pa.binary():
         raise ValueError("a row without tokens has an empty value, not none")
     sizes, parts = [np.zeros(0, np.int64)], [np.zeros(0, np.uint8)]
     for chunk in column.chunks:
-        if len(chunk):
-            _, offsets, data = chunk.buffers()
+        _, offsets, data = chunk.buffers()
+        if len(chunk) and data is not None:
             places = np.frombuffer(offsets, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1]
             sizes.append(np.diff(places).astype(np.int64))
-            whole = np.frombuffer(data, np.uint8) if data is not None else parts[0]
-            parts.append(whole[places[0] : places[-1]])
-    return np.concatenate(sizes), np.concatenate(parts) if len(parts) != 2 else parts[1]
+            parts.append(np.frombuffer(data, np.uint8)[places[0] : places[-1]])
+        else:
+            sizes.append(np.zeros(len(chunk), np.int64))
+    size = np.concatenate(sizes)
+    counts = size // (width + _SCALE)
+    if (size != counts * (width + _SCALE)).any():
+        raise ValueError("a row ends within a token")
+    packed = np.concatenate(parts).reshape(-1, width + _SCALE)
+    scales = np.ascontiguousarray(packed[:, width:]).view("<f2")[:, 0].astype(np.float16, copy=False)
+    return Sketches(counts, packed[:, :width], scales)

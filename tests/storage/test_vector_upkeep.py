@@ -257,10 +257,11 @@ def old_table(uri: str) -> None:
 
 
 def other_values(uri: str) -> None:
-    """Codes that do not go with their scales."""
+    """Tokens that end within a code."""
     table = lance.dataset(uri).to_table()
-    at = table.column_names.index("scales")
-    lance.write_dataset(table.set_column(at, "scales", pa.array([b"x"] * len(table))), uri, mode="overwrite")
+    (name,) = (n for n in table.column_names if n.startswith("tokens"))
+    spoilt = table.set_column(table.column_names.index(name), name, pa.array([b"x"] * len(table)))
+    lance.write_dataset(spoilt, uri, mode="overwrite")
 
 
 @pytest.mark.parametrize("spoil", [old_table, other_values])

@@ -69,8 +69,10 @@ def check(state, contexts):
     expected = [plain(state, s) for s in slots.tolist()]
     for known in (contexts, Contexts(state)):
         assert known.of(slots) == expected
+        np.testing.assert_array_equal(known.hashes(slots), contexts.hashes(slots))
     folded = CubeState.from_table("cube", state.store.to_table())
     assert Contexts(folded).of(slots) == expected
+    np.testing.assert_array_equal(Contexts(folded).hashes(slots), contexts.hashes(slots))
     return dict(zip(slots.tolist(), expected, strict=True))
 
 
@@ -117,10 +119,20 @@ def test_contexts_are_what_is_live_and_every_change_is_told(seed):
             assert type(error).__name__ in ("NotFound", "Conflict"), error  # noqa: PT017
         touched = journal.state.event_memory.view[events:]
         told = contexts.affected(touched.tolist())
+        slots = live(journal.state)
+        same_hash(contexts.hashes(slots), contexts.of(slots))
         after = check(journal.state, contexts) if step % 4 == 3 else now(journal.state, contexts)
         other = {s for s in before.keys() & after.keys() if before[s] != after[s]}
         assert other <= set(told.tolist())
         before = after
+
+
+def same_hash(hashes, contexts):
+    """One hash for one context. (A context may have several: its first text may be cut.)"""
+    told = {}
+    for hash_, context in zip(hashes.tolist(), contexts, strict=True):
+        assert told.setdefault(hash_, context) == context
+        assert (hash_ == 0) == (context == "")
 
 
 def now(state, contexts):

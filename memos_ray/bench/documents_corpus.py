@@ -1,7 +1,7 @@
 """Documents that every Python installation carries: docstrings of the standard library, and its language reference.
 
 One Markdown document per top-level module (a section per function, class or method) and one per topic of the
-reference. The first sentence of every section is taken out: it is in no document, and questions are made of it.
+reference. The first sentence of every section is taken out, and questions are made of it.
 Which text there is depends on the version of Python; the choice among it on nothing else.
 """
 

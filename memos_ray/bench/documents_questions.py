@@ -1,6 +1,6 @@
 """Questions about documents, made by rule. The protocol:
 
-- **lead**: the first sentence of a section, which is in no document, reworded: identifiers out, synonyms in, an
+- **lead**: the first sentence of a section, which was taken out of it, reworded: identifiers out, synonyms in, an
   opening before it. Gold: the passage with the beginning of the section's rest.
 - **detail**: up to five words of a sentence inside a passage, none of them rare, half of the candidates dropped, others
   replaced by synonyms. Gold: the passage that holds the sentence.
@@ -8,8 +8,9 @@
   refers to, without the name. Gold: the passages with the beginnings of both.
 
 No question has four words in a row that stand in one of its gold passages: those that would are left out, as are
-leads that several sections share. The draw is seeded. Documents belong to a train or a test half by a checksum of
-their name. Everything is in the corpus; nothing in this project was fitted to either half.
+leads that several sections share or that stand in some document after all. The draw is seeded. Documents belong to a
+train or a test half by a checksum of their name. Everything is in the corpus; nothing in this project was fitted to
+either half.
 """
 
 from __future__ import annotations
@@ -87,7 +88,9 @@ def questions(documents: Sequence[Document], *, wanted: int, seed: int = 0) -> l
     texts = {p.id: " ".join(_WORD.findall(p.text.lower())) for p in split}
     holding = Counter(word for text in texts.values() for word in set(text.split()))
     usual = frozenset(word for word, n in holding.items() if n >= USUAL)
+    everything = " ".join(" ".join(d.text.lower().split()) for d in documents)
     leads = Counter(s.lead.lower() for d in documents for s in d.sections)
+    leads.update(lead for lead in leads if lead in everything)
     made: dict[tuple[str, bool], list[Asked]] = {}
     for document in documents:
         rng = random.Random(f"document questions {seed} {document.name}")

@@ -8,6 +8,7 @@ The embedder that goes with it costs next to nothing and gives every text a dire
 
 from __future__ import annotations
 
+import hashlib
 import re
 import zlib
 from collections.abc import Iterator, Sequence
@@ -128,7 +129,10 @@ class SyntheticEmbedder:
         """Contexts change nothing."""
         counts = np.array([len(_TOKEN.findall(text)) for text in texts], np.int64)
         width, total = code_width(self.token_dim), int(counts.sum())
-        bits = np.random.default_rng([zlib.crc32(t.encode()) for t in texts]).bytes(total * width)
+        bits = b"".join(
+            hashlib.shake_256(text.encode()).digest(count * width)
+            for text, count in zip(texts, counts.tolist(), strict=True)
+        )
         codes = np.frombuffer(bits, np.uint8).reshape(total, width)
         scales = np.full(total, (2 / np.pi / self.token_dim) ** 0.5, np.float16)  # as of normal numbers
         return Documents(await self.embed(texts), Sketches(counts, codes, scales))

@@ -73,6 +73,8 @@ def check(state, contexts):
     folded = CubeState.from_table("cube", state.store.to_table())
     assert Contexts(folded).of(slots) == expected
     np.testing.assert_array_equal(Contexts(folded).hashes(slots), contexts.hashes(slots))
+    for memory in range(state.n_memories):
+        np.testing.assert_array_equal(Contexts(folded).affected([memory]), contexts.affected([memory]))
     return dict(zip(slots.tolist(), expected, strict=True))
 
 
@@ -186,6 +188,23 @@ def test_a_long_run_of_deleted_messages_is_not_walked_through():
 )
 def test_it_is_cut_at_a_word_where_there_are_words(text, expected):
     assert module._end(text) == expected
+
+
+def test_two_may_follow_the_same():
+    """The second one was added after the first was deleted, which then came back."""
+    journal = PlainJournal()
+    journal.submit(AddMemories((said("one"), said("two"), said("three"))))
+    journal.submit(CreateSnapshot("S"))
+    journal.submit(DeleteMemories(tuple(journal.state.ids[1:])))
+    journal.submit(AddMemories((said("four"),)))
+    journal.submit(RestoreSnapshot("S"))
+    contexts = Contexts(journal.state)
+    assert journal.state.texts(contexts.affected([0])) == ["two", "three"]
+    check(journal.state, contexts)
+    journal.submit(DeleteMemories(tuple(journal.state.ids[1:3])))
+    journal.submit(AddMemories((said("five"),)))
+    assert journal.state.texts(contexts.affected([0])) == ["five"]
+    check(journal.state, contexts)
 
 
 def test_links_in_circles_and_to_nowhere_end():

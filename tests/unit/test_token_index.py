@@ -86,6 +86,18 @@ def test_the_same_count_is_set_in_place():
     assert index._filled == index.n_tokens == 6
 
 
+def test_what_is_not_used_any_more_is_given_back():
+    index, held = TokenIndex(DIM), {}
+    for seed in range(40):
+        count = 1 + seed % 2
+        codes, scales = sketches([count] * 3, seed)
+        index.set([0, 5, 2], [count] * 3, codes, scales)
+        held = {s: (codes[i * count :][:count], scales[i * count :][:count]) for i, s in enumerate([0, 5, 2])}
+    assert index._filled <= 2 * index.n_tokens == 12
+    query = Sketcher(DIM).rotate(np.ones((1, DIM)))
+    np.testing.assert_allclose(index.maxsim(query, range(7)), brute(held, query, list(range(7))), atol=1e-5)
+
+
 def test_the_best_token_counts_and_a_text_finds_itself():
     rng = np.random.default_rng(0)
     vectors = rng.standard_normal((40, 384)).astype(np.float32)

@@ -12,6 +12,7 @@ from memos_ray.arguments import check_filters, check_query, wanted_hits
 from memos_ray.cube.requests import KEEP, SnapshotResult, WriteResult
 from memos_ray.ids import check_id, new_op_id
 from memos_ray.ingest.timestamps import parse_utc
+from memos_ray.retrieval.recipe import recipe_named
 from memos_ray.types import HistoryEntry, MemoryItem, SearchHit
 
 Scope = Mapping[str, str]
@@ -116,10 +117,12 @@ class AsyncCube:
         known_at: Any = None,
         budget_tokens: int | None = None,
         neighbours: int = 0,
+        recipe: str | None = None,
         consistency: str | None = None,
     ) -> list[SearchHit]:
         """The best hits, best first: 20, or under a budget as many as fit. See `AsyncMemOS.search`."""
         check_query(query)
+        recipe_named(recipe)
         wanted_hits(top_k, budget_tokens)
         hits: list[SearchHit] = await self._call(
             self.cube_id,
@@ -134,6 +137,7 @@ class AsyncCube:
                 "known_at": _time(known_at, "known_at"),
                 "budget_tokens": budget_tokens,
                 "neighbours": neighbours,
+                "recipe": recipe,
                 "consistency": consistency,
             },
         )

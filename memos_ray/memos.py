@@ -26,6 +26,7 @@ from memos_ray.mem0_shape import (
     within,
 )
 from memos_ray.retrieval.merge import merge_hits
+from memos_ray.retrieval.recipe import recipe_named
 from memos_ray.types import SearchHit
 
 
@@ -180,6 +181,7 @@ class AsyncMemOS:
         known_at: Any = None,
         budget_tokens: int | None = None,
         neighbours: int = 0,
+        recipe: str | None = None,
         consistency: str | None = None,
         user_id: str | None = None,
         agent_id: str | None = None,
@@ -191,12 +193,14 @@ class AsyncMemOS:
 
         `as_of` asks what was true then, `known_at` what had been recorded then. `budget_tokens` packs as many
         hits as fit: `top_k` at most, or 1000; without a budget, `top_k` is 20 unless given. `neighbours` adds
-        that many turns before and after each hit. `filters` may hold the ids, as mem0's do. A cube that does not
-        exist yet has no hits.
+        that many turns before and after each hit. `recipe` is "fast", "default" or "best". A hit's `score` is the
+        chance that it is evidence, 0 to 1, so that `threshold` means the same for every query. `filters` may hold
+        the ids, as mem0's do. A cube that does not exist yet has no hits.
         """
         if rerank:
             raise Invalid("no reranker is configured; leave rerank=False", argument="rerank")
         check_query(query)
+        recipe_named(recipe)
         k = wanted_hits(one_number(top_k, limit), budget_tokens)
         ids, rest = scoped_filters(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         if cube_ids is not None:
@@ -223,6 +227,7 @@ class AsyncMemOS:
                     known_at=known_at,
                     budget_tokens=budget_tokens,
                     neighbours=neighbours,
+                    recipe=recipe,
                     consistency=consistency,
                 )
             except NotFound as error:

@@ -133,14 +133,40 @@ class ArmScore:
 
 
 @dataclass(frozen=True, slots=True)
+class SignalScore:
+    """What one signal of the ranker said of a hit: its value, its rank among the candidates (1 is best), and how much
+    it added to the score (weight x value; the scores of two hits of one query differ by what their signals add)."""
+
+    value: float
+    rank: int
+    contribution: float
+
+
+@dataclass(frozen=True, slots=True)
+class AskedFor:
+    """What a search understood of its query: index terms, names it knows, who is named as a speaker, the text that was
+    embedded, the kind of question, and the times that it names ("2023-05-01/2023-06-01", "every July")."""
+
+    terms: tuple[str, ...]
+    entities: tuple[str, ...]
+    speakers: tuple[str, ...]
+    embedded: str
+    kind: str
+    listing: bool
+    times: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
-    """Why a hit is where it is. `arms` maps an arm's name to what it said; `fused` is the fused score.
+    """Why a hit is where it is. `arms` maps an arm's name to its raw score and rank; `signals` maps those of the ranker
+    to what they said, the largest contribution first; `query` is what was understood of the query.
 
     `neighbour_of` names the hit that pulled this one in, if no arm found it by itself.
     """
 
     arms: Mapping[str, ArmScore]
-    fused: float
+    signals: Mapping[str, SignalScore]
+    query: AskedFor
     neighbour_of: str | None = None
     matched_terms: tuple[str, ...] = ()
     matched_entities: tuple[str, ...] = ()

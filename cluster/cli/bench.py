@@ -12,6 +12,7 @@ from cluster.cli.bench_documents import documents
 from cluster.cli.bench_made import make_dialogues
 from cluster.cli.bench_output import command_line, finish, processes, recall_table, steps
 from cluster.cli.bench_peers import peers
+from cluster.cli.bench_ranker import ablation, train_ranker
 from cluster.cli.session import Session, command
 from memos_ray._siblings import load
 
@@ -31,6 +32,8 @@ def register(app: typer.Typer) -> None:
     command(group, to_file=True)(peers)
     command(group, to_file=True)(documents)
     command(group, "make-dialogues", to_file=True)(make_dialogues)
+    command(group, "train-ranker", to_file=True)(train_ranker)
+    command(group, to_file=True)(ablation)
     app.add_typer(group, name="bench", rich_help_panel="System")
 
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 from rich.text import Text
 
-from cluster.cli.output import history_table, hits_table, memory_table, new_table, shortened
+from cluster.cli.output import (
+    history_table,
+    hits_table,
+    memory_table,
+    new_table,
+    shortened,
+    signals_table,
+    understood,
+)
 from cluster.cli.session import Agent, Cube, Session, User, command, scope
 from memos_ray.errors import Invalid
 
@@ -66,7 +74,12 @@ def search(
     budget_tokens: Annotated[
         int | None, typer.Option(min=1, help="Stop at this many tokens of text.")
     ] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Say why each one was found.")] = False,
+    recipe: Annotated[
+        Literal["fast", "default", "best"], typer.Option(help="How much work goes into the search.")
+    ] = "default",
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Say why each one was found, signal by signal.")
+    ] = False,
 ) -> None:
     """Find memories by meaning, words, people and time."""
     with session.memos() as memory:
@@ -76,6 +89,7 @@ def search(
             as_of=as_of,
             known_at=known_at,
             budget_tokens=budget_tokens,
+            recipe=recipe,
             explain=explain,
             **scope(cube, user, agent),
         )
@@ -83,6 +97,9 @@ def search(
         session.emit(answer)
     elif answer["results"]:
         session.out.print(hits_table(answer["results"], explain=explain))
+        if explain:
+            session.out.print(signals_table(answer["results"]))
+            session.out.print(understood(answer["results"][0]["explanation"]["query"]))
     else:
         session.note("nothing found")
 

@@ -132,6 +132,43 @@ def why(explanation: Mapping[str, Any]) -> str:
     return ", ".join(parts)
 
 
+def signals_table(hits: Sequence[Mapping[str, Any]], most: int = 12) -> Table:
+    """What the ranker's signals said of the first five hits: value, rank and contribution, the weightiest first."""
+    shown = [
+        (i, hit["explanation"]["signals"]) for i, hit in enumerate(hits[:5], 1) if hit.get("explanation")
+    ]
+    weight: dict[str, float] = {}
+    for _, signals in shown:
+        for name, said in signals.items():
+            weight[name] = max(weight.get(name, 0.0), abs(said["contribution"]))
+    names = sorted(weight, key=lambda name: -weight[name])[:most]
+    table = new_table("signals: value (rank) and what it adds to the score")
+    table.add_column("signal", no_wrap=True)
+    for i, _ in shown:
+        table.add_column(f"hit {i}", justify="right", no_wrap=True)
+    for name in names:
+        cells = []
+        for _, signals in shown:
+            said = signals.get(name)
+            value = "" if said is None else f"{said['value']:.2f} (#{said['rank']})"
+            cells.append("" if said is None else f"{value} {said['contribution']:+.2f}")
+        table.add_row(name, *cells)
+    return table
+
+
+def understood(query: Mapping[str, Any]) -> Text:
+    """A line that says how the query was read."""
+    parts = [f"asks {query['kind']}" + (", for a list" if query["listing"] else "")]
+    parts += [
+        f"{name} {', '.join(query[key])}"
+        for name, key in (("words", "terms"), ("times", "times"))
+        if query[key]
+    ]
+    parts += [f"said by {', '.join(query['speakers'])}"] if query["speakers"] else []
+    parts.append(f"embedded as “{query['embedded']}”")
+    return Text("; ".join(parts), style="dim")
+
+
 def memory_table(memory: Mapping[str, Any]) -> Table:
     """One memory with all that is known of it, a field a line."""
     table = new_table(show_header=False)

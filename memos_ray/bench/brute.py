@@ -1,6 +1,6 @@
 """Search by brute force, written from the definitions: what the indexes of a cube are checked against.
 
-Shares with them the tokenizer and the recipe's constants; nothing else. Slow on purpose.
+Shares with them the tokenizer and the formula's constants; nothing else. Slow on purpose.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from memos_ray.retrieval.arms import DEFAULT_RECIPE, DENSE, TEXT
+from memos_ray.retrieval.arms import TEXT
 from memos_ray.retrieval.bm25 import K1, B
 from memos_ray.retrieval.tokens import query_terms, tokenize
-from memos_ray.types import LinkType, MemoryItem, SearchHit
+from memos_ray.types import MemoryItem, SearchHit
 
 _TOLERANCE = 1e-4  # the indexes add float32
 
@@ -23,14 +23,13 @@ _TOLERANCE = 1e-4  # the indexes add float32
 def dense_scores(
     items: Sequence[MemoryItem], vectors: NDArray[np.float32], query: NDArray[np.float32]
 ) -> dict[str, float]:
-    """Memory id -> cosine, with the share that the message before lends."""
+    """Memory id -> cosine."""
     cosines = vectors.astype(np.float64) @ query.astype(np.float64)
-    own = {item.id: float(c) for item, c in zip(items, cosines, strict=True)}
-    return _with_context(items, own, DEFAULT_RECIPE.context[DENSE])
+    return {item.id: float(c) for item, c in zip(items, cosines, strict=True)}
 
 
 def text_scores(items: Sequence[MemoryItem], query: str) -> dict[str, float]:
-    """Memory id -> BM25 (formula: `retrieval.bm25`), with the share that the message before lends."""
+    """Memory id -> BM25 (formula: `retrieval.bm25`)."""
     terms = query_terms(query)
     documents = [Counter(tokenize(item.text)) for item in items]
     lengths = [sum(d.values()) for d in documents]
@@ -43,15 +42,7 @@ def text_scores(items: Sequence[MemoryItem], query: str) -> dict[str, float]:
     for item, document, length in zip(items, documents, lengths, strict=True):
         norm = K1 * (1 - B + B * length / average)
         own[item.id] = sum(idf[t] * document[t] * (K1 + 1) / (document[t] + norm) for t in terms)
-    return _with_context(items, own, DEFAULT_RECIPE.context[TEXT])
-
-
-def _with_context(items: Sequence[MemoryItem], own: Mapping[str, float], share: float) -> dict[str, float]:
-    scores = {}
-    for item in items:
-        before = next((link.target for link in item.links if link.type == LinkType.FOLLOWS), None)
-        scores[item.id] = own[item.id] + share * max(0.0, own.get(before, 0.0) if before else 0.0)
-    return scores
+    return own
 
 
 def difference(arm: str, expected: Mapping[str, float], hits: Sequence[SearchHit], k: int = 10) -> str | None:

@@ -56,7 +56,11 @@ from memos_ray.ingest.sizes import message_sizes, text_size, triple_sizes
 from memos_ray.ingest.triples import parse_triples
 from memos_ray.process import rss_bytes
 from memos_ray.protocols import Clock, Extractor
+from memos_ray.retrieval.arms import CubeIndexes, ask_arms
 from memos_ray.retrieval.arrays import Mask
+from memos_ray.retrieval.pool import Pool
+from memos_ray.retrieval.rank import make_pool
+from memos_ray.retrieval.recipe import Recipe, recipe_named
 from memos_ray.retrieval.search import SearchOptions
 from memos_ray.retrieval.search import search as search_indexes
 from memos_ray.types import HistoryEntry, MemoryItem, SearchHit
@@ -317,6 +321,7 @@ class MemCube:
         known_at: datetime | None = None,
         budget_tokens: int | None = None,
         neighbours: int = 0,
+        recipe: str | None = None,
         consistency: Consistency = None,
     ) -> list[SearchHit]:
         """See `AsyncMemOS.search`. Waits for the vectors of everything that was written before it."""
@@ -327,19 +332,37 @@ class MemCube:
             neighbours=neighbours,
             explain=explain,
             threshold=threshold,
+            recipe=recipe_named(recipe),
         )
         wanted = parse_filter(filters) if check_filters(filters) else None
         self._searcher.catch_up()
-        parsed = self._searcher.parse(query)
-        vector = await self._upkeep.embed_query(parsed.dense_text)
+        parsed = self._searcher.parse(query, as_of or self._clock.now())
+        vectors = await self._upkeep.encode_query(parsed.dense_text)
         await self._upkeep.settled()
         await self._confirm(consistency)
         self._searcher.catch_up()
         mask = self._view(as_of, known_at)
         if wanted is not None:
             mask = mask & wanted.mask(self._state)
-        ranked = search_indexes(self._searcher.indexes(self._upkeep.dense), parsed, vector, mask, options)
-        return self._searcher.hits(ranked, explain=explain)
+        embedded = self._searcher.embedded(parsed, vectors, mask)
+        ranked = search_indexes(self._indexes(), parsed, embedded, mask, options)
+        return self._searcher.hits(ranked, parsed, explain=explain)
+
+    async def ranking(self, query: str, recipe: Recipe) -> tuple[CubeIndexes, Pool, Mask, list[MemoryItem]]:
+        """What a search for `query` would rank, and the candidates themselves: for training and for ablations."""
+        self._searcher.catch_up()
+        parsed = self._searcher.parse(query, self._clock.now())
+        vectors = await self._upkeep.encode_query(parsed.dense_text)
+        await self._upkeep.settled()
+        self._searcher.catch_up()
+        mask, indexes = self._view(None, None), self._indexes()
+        embedded = self._searcher.embedded(parsed, vectors, mask)
+        asked = ask_arms(indexes, parsed, embedded, mask, recipe.candidates)
+        pool = make_pool(indexes, parsed, embedded, mask, asked, recipe)
+        return indexes, pool, mask, self._state.items(pool.slots.tolist())
+
+    def _indexes(self) -> CubeIndexes:
+        return self._searcher.indexes(self._upkeep.dense, self._upkeep.tokens)
 
     async def get(
         self,
@@ -463,13 +486,13 @@ class MemCube:
 
     def _applied(self, slots: range, rows: Sequence[JournalRow]) -> None:
         self._graph.apply(rows)
-        if len(slots):
-            # Soon, not now: whoever waits for these rows is answered before upkeep takes the loop.
-            asyncio.get_running_loop().call_soon(self._follow_up, slots)
+        # Soon, not now: whoever waits for these rows is answered before upkeep takes the loop.
+        asyncio.get_running_loop().call_soon(self._follow_up, slots)
 
     def _follow_up(self, slots: range) -> None:
-        self._upkeep.added()
-        self._near.added(slots)
+        self._upkeep.changed()
+        if len(slots):
+            self._near.added(slots)
 
 
 async def _parsed(parse: Callable[[], T], given: object, size: int) -> T:

@@ -6,23 +6,38 @@ taken in by the next search, so nothing of this is on the acknowledgement path.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import calendar
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memos_ray.cube.columns import to_us
 from memos_ray.cube.graph import MemoryGraph
+from memos_ray.cube.rowstore import from_us
+from memos_ray.cube.slot_facts import SlotFacts
 from memos_ray.cube.state import CubeState
-from memos_ray.retrieval.arms import CubeIndexes
+from memos_ray.ingest.dates import find_mentions
+from memos_ray.retrieval.arms import CubeIndexes, EmbeddedQuery
+from memos_ray.retrieval.arrays import Mask, Slots, fit_mask
 from memos_ray.retrieval.bm25 import TextIndex
 from memos_ray.retrieval.dense import DenseIndex
 from memos_ray.retrieval.neighbours import SessionOrder
-from memos_ray.retrieval.query import NameIndex, ParsedQuery, QueryParser
+from memos_ray.retrieval.query import NameIndex, ParsedQuery, QueryParser, words_of
+from memos_ray.retrieval.query_vectors import QueryVectors
+from memos_ray.retrieval.question import Question, is_listing, kind_of, months_of
 from memos_ray.retrieval.render import render
 from memos_ray.retrieval.search import Ranked
+from memos_ray.retrieval.signals import Signal
 from memos_ray.retrieval.speakers import SpeakerIndex
-from memos_ray.types import Explanation, LinkType, SearchHit
+from memos_ray.retrieval.token_index import TokenIndex
+from memos_ray.retrieval.tokens import tokenize
+from memos_ray.types import AskedFor, Explanation, LinkType, SearchHit
+
+_SEED_WORDS = 100  # of one memory that lead to others
+_RARE = 0.02  # share of the memories that may hold a word which leads to others
 
 
 class _Features(NamedTuple):
@@ -44,7 +59,9 @@ class CubeSearcher:
         self._order = SessionOrder()
         self._speakers = SpeakerIndex()
         self._names = NameIndex()
-        self._parser = QueryParser(self._names, self._speakers.names)
+        self._facts = SlotFacts(state)
+        self._now = datetime.now(UTC)
+        self._parser = QueryParser(self._names, self._speakers.names, self._text.query_terms, self._asked)
         self._taken = 0
 
     def catch_up(self) -> None:
@@ -63,24 +80,70 @@ class CubeSearcher:
                 self._names.add(name)
         self._taken = stop
 
-    def parse(self, query: str) -> ParsedQuery:
-        """The query, with the names that this cube knows."""
-        return self._parser.parse(query, tuple(self._text.query_terms(query)))
+    def parse(self, query: str, now: datetime) -> ParsedQuery:
+        """The query, with the names that this cube knows. Relative times ("last week") count from `now`."""
+        self._now = now
+        return self._parser.parse(query, now.toordinal(), self._text.vocabulary.n_languages)
 
-    def indexes(self, dense: DenseIndex | None) -> CubeIndexes:
+    def embedded(self, query: ParsedQuery, vectors: QueryVectors | None, mask: Mask) -> EmbeddedQuery | None:
+        """The query's vectors, with the idf under `mask` of the word that each token is of."""
+        if vectors is None:
+            return None
+        if vectors.token_vectors is None or vectors.spans is None:
+            return EmbeddedQuery(vectors.vector)
+        words = words_of(query.dense_text)
+        ends = np.array([end for _, _, end in words], np.int64)
+        at = np.searchsorted(ends, vectors.spans[:, 0], side="right").clip(max=max(0, len(words) - 1))
+        terms = [(tokenize(word) or [""])[0] for word, _, _ in words]
+        idf = self._text.idf(terms, mask)
+        weights = idf[at] if len(words) else np.ones(len(vectors.spans), np.float32)
+        return EmbeddedQuery(vectors.vector, vectors.token_vectors, weights)
+
+    def indexes(self, dense: DenseIndex | None, tokens: TokenIndex | None) -> CubeIndexes:
         """What `retrieval.search` takes."""
         state = self._state
         return CubeIndexes(
             text=self._text,
+            facts=self._facts.of,
             dense=dense,
+            tokens=tokens,
             graph=self._graph,
             order=self._order,
             speakers=self._speakers,
             rendered=lambda slot: render(state.item(slot)),
             entities_of=lambda slot: state.item(slot).entities,
+            shared=self._shared,
         )
 
-    def hits(self, ranked: Iterable[Ranked], *, explain: bool) -> list[SearchHit]:
+    def _asked(self, text: str) -> Question:
+        """The kind of question and its times. A month without a year is any year's."""
+        named = find_mentions(text, self._now, absolute_only=True)
+        months = months_of(text) if not named else frozenset()
+        if not months:
+            named = find_mentions(text, self._now)
+        spans = tuple((to_us(m.start), to_us(m.end)) for m in named)
+        return Question(kind_of(text), is_listing(text), spans, months)
+
+    def _shared(self, seeds: Slots, slots: Slots, terms: Sequence[str], mask: Mask) -> Signal:
+        """See `signals.hop`: the part that `slots` hold of the idf of the rare words of `seeds`, without `terms`."""
+        texts = self._state.texts(seeds)
+        words = list(
+            dict.fromkeys(t for text in texts for t in tokenize(text)[:_SEED_WORDS] if t not in terms)
+        )
+        size = len(self._text)
+        counts = self._text.counts(words, mask)
+        found = np.count_nonzero(counts, axis=1)
+        rare = np.flatnonzero((found >= 2) & (found <= max(2.0, _RARE * size)))
+        result = np.zeros(len(slots), np.float32)
+        if not len(rare):
+            return result
+        shown = max(1, int(np.count_nonzero(fit_mask(mask, size))))
+        idf = np.log1p((shown - found[rare] + 0.5) / (found[rare] + 0.5))
+        inside = slots < size
+        result[inside] = (idf / idf.sum()) @ (counts[np.ix_(rare, slots[inside])] > 0)
+        return result
+
+    def hits(self, ranked: Iterable[Ranked], query: ParsedQuery, *, explain: bool) -> list[SearchHit]:
         """Slots -> hits with their memories."""
         state, ranked = self._state, list(ranked)
         items = state.items(
@@ -91,17 +154,18 @@ class CubeSearcher:
                 cube_id=state.cube_id,
                 item=item,
                 score=hit.score,
-                explanation=self._explanation(hit) if explain else None,
+                explanation=self._explanation(hit, query) if explain else None,
                 tokens=hit.tokens,
             )
             for hit, item in zip(ranked, items, strict=True)
         ]
 
-    def _explanation(self, hit: Ranked) -> Explanation:
+    def _explanation(self, hit: Ranked, query: ParsedQuery) -> Explanation:
         brought_by = None if hit.neighbour_of is None else self._state.item(hit.neighbour_of).id
         return Explanation(
             arms=dict(hit.arms),
-            fused=hit.fused,
+            signals=dict(hit.signals),
+            query=_asked_for(query),
             neighbour_of=brought_by,
             matched_terms=hit.matched_terms,
             matched_entities=hit.matched_entities,
@@ -140,3 +204,19 @@ class CubeSearcher:
                     follows = targets[i]
                     break
             yield _Features(slot, speaker, names, follows)
+
+
+def _asked_for(query: ParsedQuery) -> AskedFor:
+    question = query.question
+    spans = [(from_us(start), from_us(end)) for start, end in question.spans]
+    times = [f"{start:%Y-%m-%d}/{end:%Y-%m-%d}" for start, end in spans if start and end]
+    times += [f"every {calendar.month_name[month]}" for month in sorted(question.months)]
+    return AskedFor(
+        terms=query.terms,
+        entities=query.entities,
+        speakers=query.speakers,
+        embedded=query.dense_text,
+        kind=question.kind,
+        listing=question.listing,
+        times=tuple(times),
+    )

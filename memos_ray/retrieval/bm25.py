@@ -17,6 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memos_ray.retrieval.arrays import NO_SCORES, NO_SLOTS, Mask, Scores, Slots, best, fit_mask
 from memos_ray.retrieval.postings import Segment, build, merge
@@ -91,6 +92,28 @@ class TextIndex:
         weight /= norm
         weight *= live
         return np.bincount(slots, weight, self._size).astype(np.float32)
+
+    def counts(self, terms: Sequence[str], mask: Mask) -> NDArray[np.float32]:
+        """(len(terms), len(self)) how often each slot that `mask` shows holds each term; 0 for hidden ones."""
+        self._settle()
+        found = np.zeros((len(terms), self._size), np.float32)
+        for segment, position, start, end in self._find(terms):
+            found[position, segment.slots[start:end]] = segment.counts[start:end]
+        found *= fit_mask(mask, self._size)
+        return found
+
+    def lengths(self, mask: Mask) -> Scores:
+        """(len(self),) terms per slot; 0 for hidden ones."""
+        self._settle()
+        lengths: Scores = self._lengths[: self._size] * fit_mask(mask, self._size)
+        return lengths
+
+    def idf(self, terms: Sequence[str], mask: Mask) -> NDArray[np.float32]:
+        """(len(terms),) as in the formula above, under `mask`; a term that no text holds has the highest."""
+        found = np.count_nonzero(self.counts(terms, mask), axis=1)
+        shown = max(1, int(np.count_nonzero(fit_mask(mask, self._size))))
+        idf: NDArray[np.float32] = np.log1p((shown - found + 0.5) / (found + 0.5)).astype(np.float32)
+        return idf
 
     def score(self, terms: Sequence[str], mask: Mask, k: int) -> tuple[Slots, Scores]:
         """The `k` best slots that hold any of `terms`, best first, and their BM25."""

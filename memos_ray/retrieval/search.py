@@ -1,11 +1,10 @@
-"""One cube's search: the arms are asked, their rankings fused, and the result packed. No storage, no clock.
+"""One cube's search: the arms are asked, their first hits ranked by all signals, and the result packed. No storage, no
+clock.
 
-    dense (cosine) ─┬─ each once more among what the speakers named in the query said
-    text (BM25) ────┤
-    graph ──────────┴─ reciprocal rank fusion ─ neighbours ─ top_k / budget_tokens
+    dense, text, window, graph -> candidates -> signals -> ranker (twice) -> neighbours -> top_k / budget_tokens
 
-The graph is seeded by the first hits of the others and by the query's entities. Any arm may be missing: no
-vectors yet, no graph. What a search may see is the mask it is given.
+What an arm ranks beyond the candidates follows behind them, in the order of reciprocal rank fusion. Any arm may be
+missing: no vectors yet, no graph. What a search may see is the mask it is given.
 """
 
 from __future__ import annotations
@@ -14,17 +13,21 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memos_ray.arguments import check_flag, check_number, check_whole
 from memos_ray.errors import Invalid
-from memos_ray.retrieval.arms import DEFAULT_RECIPE, DENSE, TEXT, CubeIndexes, Rankings, Recipe, rank_arms
+from memos_ray.retrieval.arms import RRF_K, WEIGHTS, Asked, CubeIndexes, EmbeddedQuery, Rankings, ask_arms
 from memos_ray.retrieval.arrays import Mask
 from memos_ray.retrieval.budget import pack
 from memos_ray.retrieval.fuse import fuse
 from memos_ray.retrieval.neighbours import SessionOrder
 from memos_ray.retrieval.query import ParsedQuery
-from memos_ray.types import ArmScore
+from memos_ray.retrieval.rank import RankedPool, make_pool, rank
+from memos_ray.retrieval.ranker import load_ranker
+from memos_ray.retrieval.recipe import DEFAULT_RECIPE, Recipe
+from memos_ray.types import ArmScore, SignalScore
+
+_BUDGET_DEPTH = 200  # hits that a token budget is filled from
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,16 +57,16 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """One hit. `score` is in 0..1 and comparable across cubes (see `relevance`).
+    """One hit. `score` is the chance that it is evidence, 0..1, comparable across queries and cubes.
 
-    `arms`, `matched_terms` and `matched_entities` are filled for `explain`; `tokens` if there is a budget.
+    `arms`, `signals`, `matched_terms` and `matched_entities` are filled for `explain`; `tokens` if there is a budget.
     `neighbour_of` is the slot of the hit that brought this one in, if it is here for that alone.
     """
 
     slot: int
     score: float
     arms: Mapping[str, ArmScore] = field(default_factory=dict)
-    fused: float = 0.0
+    signals: Mapping[str, SignalScore] = field(default_factory=dict)
     neighbour_of: int | None = None
     matched_terms: tuple[str, ...] = ()
     matched_entities: tuple[str, ...] = ()
@@ -73,53 +76,51 @@ class Ranked:
 def search(
     indexes: CubeIndexes,
     query: ParsedQuery,
-    query_vector: NDArray[np.float32] | None,
+    vectors: EmbeddedQuery | None,
     mask: Mask,
     options: SearchOptions | None = None,
 ) -> list[Ranked]:
     """The hits for `query` among the slots that `mask` shows, best first.
 
-    `query_vector` is the embedded `query.dense_text`; None leaves the dense arm out.
+    `vectors` are those of the embedded `query.dense_text`; None leaves what is dense or late out.
     """
     options = options or SearchOptions()
     recipe = options.recipe
-    depth = max(recipe.depth, options.top_k)
-    rankings = rank_arms(indexes, query, query_vector, mask, recipe, depth)
-    slots, fused = fuse({name: r[0] for name, r in rankings.items()}, recipe.weights, recipe.rrf_k)
-    if not len(slots):
-        return []
-    highest = sum(recipe.weights.get(name, 1.0) for name in rankings) / (recipe.rrf_k + 1)
-    scores = fused * (relevance(indexes, query, rankings) / highest)
-    if options.threshold is not None:
-        keep = int(np.count_nonzero(scores >= options.threshold))
-        slots, fused, scores = slots[:keep], fused[:keep], scores[:keep]
-
-    # Under a budget, a hit that does not fit leaves room for one further down.
-    limit = options.top_k if options.budget_tokens is None else len(slots)
+    wanted = options.top_k if options.budget_tokens is None else _BUDGET_DEPTH
+    asked = ask_arms(indexes, query, vectors, mask, max(recipe.candidates, wanted))
+    pool = make_pool(indexes, query, vectors, mask, asked, recipe)
+    found = rank(indexes, pool, mask, load_ranker(recipe.weights), second=recipe.second)
+    order = np.argsort(-found.scores, kind="stable")
     hits = [
-        Ranked(slot, score, fused=value)
-        for slot, score, value in zip(
-            slots[:limit].tolist(), scores[:limit].tolist(), fused[:limit].tolist(), strict=True
-        )
+        Ranked(slot, score)
+        for slot, score in zip(pool.slots[order].tolist(), found.chances[order].tolist(), strict=True)
     ]
+    if len(hits) < wanted:
+        hits += _behind(asked, hits)
+    if options.threshold is not None:
+        hits = [hit for hit in hits if hit.score >= options.threshold]
+    # Under a budget, a hit that does not fit leaves room for one further down.
+    if options.budget_tokens is None:
+        hits = hits[: options.top_k]
     if options.neighbours and indexes.order is not None:
         hits = _with_neighbours(hits, indexes.order, mask, options.neighbours)
     hits = _packed(hits, indexes, options)
-    return [_explained(hit, indexes, query, rankings) for hit in hits] if options.explain else hits
+    if not options.explain:
+        return hits
+    return [_explained(hit, indexes, query, asked.rankings, found) for hit in hits]
 
 
-def relevance(indexes: CubeIndexes, query: ParsedQuery, rankings: Rankings) -> float:
-    """How near this cube comes to the query at all, 0..1: the cosine of its nearest memory.
-
-    Without vectors, the share of the query's terms that the best text hit holds. Scores are scaled by it, as
-    fused ranks alone are just as high in a cube that knows nothing of the matter.
-    """
-    if DENSE in rankings and len(rankings[DENSE][1]):
-        return min(1.0, max(0.0, float(rankings[DENSE][1][0])))
-    if TEXT not in rankings or not len(rankings[TEXT][0]):
-        return 0.0
-    slots = rankings[TEXT][0]
-    return len(indexes.text.matched_terms(int(slots[0]), query.terms)) / len(query.terms)
+def _behind(asked: Asked, hits: list[Ranked]) -> list[Ranked]:
+    """What the arms ranked and no candidate is: behind the candidates, with ever lower scores than the last one's."""
+    known = {hit.slot for hit in hits}
+    slots, fused = fuse({name: r[0] for name, r in asked.rankings.items()}, WEIGHTS, RRF_K)
+    lowest = hits[-1].score if hits else 0.0
+    highest = float(fused[0]) if len(fused) else 1.0
+    return [
+        Ranked(slot, lowest * 0.5 * value / highest)
+        for slot, value in zip(slots.tolist(), fused.tolist(), strict=True)
+        if slot not in known
+    ]
 
 
 def _with_neighbours(hits: list[Ranked], order: SessionOrder, mask: Mask, reach: int) -> list[Ranked]:
@@ -153,7 +154,9 @@ def _packed(hits: list[Ranked], indexes: CubeIndexes, options: SearchOptions) ->
     return [replace(hits[i], tokens=costs[i]) for i in taken]
 
 
-def _explained(hit: Ranked, indexes: CubeIndexes, query: ParsedQuery, rankings: Rankings) -> Ranked:
+def _explained(
+    hit: Ranked, indexes: CubeIndexes, query: ParsedQuery, rankings: Rankings, found: RankedPool
+) -> Ranked:
     arms = {}
     for name, (slots, scores) in rankings.items():
         at = np.flatnonzero(slots == hit.slot)
@@ -163,6 +166,24 @@ def _explained(hit: Ranked, indexes: CubeIndexes, query: ParsedQuery, rankings: 
     return replace(
         hit,
         arms=arms,
+        signals=_signals(hit.slot, found),
         matched_terms=indexes.text.matched_terms(hit.slot, query.terms),
         matched_entities=tuple(name for name in query.entities if name in own),
     )
+
+
+def _signals(slot: int, found: RankedPool) -> dict[str, SignalScore]:
+    """Every signal of a candidate, the largest contribution first."""
+    at = np.flatnonzero(found.pool.slots == slot)
+    if not len(at):
+        return {}
+    i = int(at[0])
+    scores = {
+        name: SignalScore(
+            value=float(values[i]),
+            rank=1 + int(np.count_nonzero(values > values[i])),
+            contribution=float(values[i]) * found.weights.get(name, 0.0),
+        )
+        for name, values in found.signals.items()
+    }
+    return dict(sorted(scores.items(), key=lambda item: -abs(item[1].contribution)))

@@ -175,6 +175,11 @@ class Vocabulary:
         """The number of `term`, or None if no text held it."""
         return self._numbers.get(term)
 
+    @property
+    def n_languages(self) -> int:
+        """How many languages it has seen."""
+        return len(self._words)
+
     def query_terms(self, text: str) -> list[str]:
         """`query_terms` in all languages that this index has seen."""
         return query_terms(text, self._words)

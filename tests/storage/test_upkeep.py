@@ -31,7 +31,7 @@ async def test_searches_answer_while_the_embedder_fails_and_catch_up_afterwards(
         cube = await cubes.cube("c")
         await cube.add("Pears ripen in the cellar.")
         hits = await cube.search("pears", explain=True)
-        assert set(hits[0].explanation.arms) == {"text", "graph"}
+        assert set(hits[0].explanation.arms) == {"text", "window", "graph"}
         embedder.broken = False
         while (await cube.stats())["pending_vectors"]:
             hits = await cube.search("pears", explain=True)

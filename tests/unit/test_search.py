@@ -5,14 +5,18 @@ import pytest
 
 from memos_ray.errors import Invalid
 from memos_ray.models.embedder import HashEmbedder
-from memos_ray.retrieval.arms import CubeIndexes, Recipe
+from memos_ray.retrieval.arms import CubeIndexes, EmbeddedQuery
 from memos_ray.retrieval.bm25 import TextIndex
 from memos_ray.retrieval.dense import DenseIndex
 from memos_ray.retrieval.merge import merge_hits
 from memos_ray.retrieval.neighbours import SessionOrder
-from memos_ray.retrieval.query import NameIndex, ParsedQuery, QueryParser, without_names
+from memos_ray.retrieval.pool import Facts
+from memos_ray.retrieval.query import NameIndex, ParsedQuery, QueryParser, in_first_person, without_spans
+from memos_ray.retrieval.question import NO_QUESTION, Question
+from memos_ray.retrieval.recipe import Recipe, recipe_named
 from memos_ray.retrieval.search import SearchOptions, search
 from memos_ray.retrieval.speakers import SpeakerIndex
+from memos_ray.retrieval.traits import TRAITS, traits
 from memos_ray.types import Kind, MemoryItem, SearchHit
 
 TURNS = [
@@ -23,6 +27,16 @@ TURNS = [
     ("Ada", "The new job at the library starts on Monday."),
     ("Ben", "Congratulations! Librarians are my heroes."),
 ]
+
+
+def facts(slots):
+    return Facts(
+        said_at=np.zeros(len(slots), np.int64),
+        traits=np.array([traits(TURNS[s][1]) for s in slots.tolist()], np.float32).reshape(-1, len(TRAITS)),
+        session=np.zeros(len(slots), np.int64),
+        mentions=((),) * len(slots),
+        message=np.ones(len(slots), bool),
+    )
 
 
 class Graph:
@@ -54,7 +68,8 @@ class Cube:
             self.speakers.add(slot, speaker)
         self.graph = Graph(len(TURNS), {"Clara": [2], "Dolomites": [1]})
         self.mask = np.ones(len(TURNS), bool)
-        self.parser = QueryParser(self.entities, self.speakers.names)
+        terms = self.text.query_terms
+        self.parser = QueryParser(self.entities, self.speakers.names, terms, lambda text: NO_QUESTION)
 
     async def embedded(self):
         self.dense = DenseIndex(64)
@@ -65,12 +80,12 @@ class Cube:
         entities = {1: {"Dolomites"}, 2: {"Clara"}}
         parts = {"dense": self.dense, "graph": self.graph, "order": self.order, "speakers": self.speakers}
         parts |= {"rendered": lambda s: TURNS[s][1], "entities_of": lambda s: entities.get(s, ())}
-        return CubeIndexes(self.text, **{**parts, **changes})
+        return CubeIndexes(self.text, facts, **{**parts, **changes})
 
     async def ask(self, question, indexes=None, vector=True, **options):
-        query = self.parser.parse(question, tuple(self.text.query_terms(question)))
-        query_vector = (await HashEmbedder(64).embed([query.dense_text]))[0] if vector else None
-        return search(indexes or self.indexes(), query, query_vector, self.mask, SearchOptions(**options))
+        query = self.parser.parse(question, 0, 1)
+        vectors = EmbeddedQuery((await HashEmbedder(64).embed([query.dense_text]))[0]) if vector else None
+        return search(indexes or self.indexes(), query, vectors, self.mask, SearchOptions(**options))
 
 
 @pytest.fixture
@@ -108,9 +123,7 @@ async def test_works_without_vectors_and_without_matching_terms(cube):
     assert (await cube.ask("grey cat", vector=False))[0].slot == 2
     assert await cube.ask("zebra", cube.indexes(dense=None)) == []
     assert len(await cube.ask("zebra")) > 0
-    text_only = CubeIndexes(cube.text)
-    hit = (await cube.ask("grey zebra", text_only))[0]
-    assert (hit.slot, hit.score) == (2, pytest.approx(0.5))
+    assert (await cube.ask("grey zebra", CubeIndexes(cube.text, facts)))[0].slot == 2
 
 
 async def test_hidden_slots_are_never_found(cube):
@@ -122,22 +135,37 @@ async def test_hidden_slots_are_never_found(cube):
 
 
 async def test_an_answer_is_found_by_the_words_of_its_question(cube):
-    bare = CubeIndexes(cube.text)
+    bare = CubeIndexes(cube.text, facts)
     assert 1 not in {h.slot for h in await cube.ask("hiking", bare)}
     assert 1 in {h.slot for h in await cube.ask("hiking", cube.indexes(graph=None, dense=None))}
 
 
-async def test_what_the_named_speaker_said_ranks_once_more(cube):
-    hits = await cube.ask("What does Ben think of a cat?", explain=True, top_k=6)
-    assert {"dense of speaker", "text of speaker"} & set(next(h for h in hits if h.slot == 3).arms)
-    assert not {"dense of speaker", "text of speaker"} & set(next(h for h in hits if h.slot == 2).arms)
+async def test_what_the_named_speaker_said_is_told_apart(cube):
+    hits = {h.slot: h for h in await cube.ask("What does Ben think of a cat?", explain=True, top_k=6)}
+    assert hits[3].signals["speaker"].value == 1
+    assert hits[2].signals["speaker"].value == 0
+    assert {"dense of speaker", "window of speaker"} & set(hits[3].arms)
+    assert not {"dense of speaker", "window of speaker"} & set(hits[2].arms)
     both = await cube.ask("What do Ada and Ben think of a cat?", explain=True)
-    assert all("dense of speaker" not in h.arms for h in both)
+    assert all(h.signals["speaker"].value == 0 for h in both)
 
 
-async def test_weight_zero_silences_an_arm(cube):
-    recipe = Recipe(weights={"graph": 0.0, "dense": 0.0})
-    assert set((await cube.ask("cat", recipe=recipe, explain=True))[0].arms) == {"text"}
+async def test_contributions_add_up_to_the_order(cube):
+    hits = await cube.ask("What pet did Clara get, a cat?", explain=True, top_k=6)
+    sums = [sum(s.contribution for s in h.signals.values()) for h in hits]
+    assert sums == sorted(sums, reverse=True)
+    weights = [abs(s.contribution) for s in hits[0].signals.values()]
+    assert weights == sorted(weights, reverse=True)
+    values = [h.signals["dense"].value for h in hits]
+    assert [h.signals["dense"].rank for h in hits] == [1 + sum(v > mine for v in values) for mine in values]
+
+
+async def test_what_is_no_candidate_follows_behind(cube):
+    recipe = Recipe("one", candidates=1)
+    hits = await cube.ask("cat", recipe=recipe, top_k=6)
+    assert len(hits) == len(TURNS)
+    assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
+    assert await cube.ask("cat", recipe=recipe, top_k=2) == hits[:2]
 
 
 async def test_top_k_and_threshold(cube):
@@ -174,26 +202,62 @@ def test_options_are_checked(options):
 
 def test_an_empty_cube_has_no_hits():
     query = ParsedQuery("hello", ("hello",), (), (), "hello")
-    empty = CubeIndexes(TextIndex(), DenseIndex(2), order=SessionOrder(), speakers=SpeakerIndex())
-    assert search(empty, query, np.array([1, 0], np.float32), np.zeros(0, bool)) == []
+    empty = CubeIndexes(TextIndex(), facts, DenseIndex(2), order=SessionOrder(), speakers=SpeakerIndex())
+    assert search(empty, query, EmbeddedQuery(np.array([1, 0], np.float32)), np.zeros(0, bool)) == []
 
 
-def test_names_leave_the_text_to_embed():
-    names = NameIndex(["Ada", "Ben Smith", "小明"])
-    assert without_names("What did Ada's friend tell BEN SMITH?", names) == "What did friend tell ?"
-    assert without_names("Adam met Ben", names) == "Adam met Ben"
-    assert without_names("小明上周五去了哪里", names) == "上周五去了哪里"
-    assert without_names("Ada", names) == "Ada"
+def test_recipes_have_names():
+    assert recipe_named(None).name == "default"
+    assert not recipe_named("fast").late
+    for wrong in ("slow", 3):
+        with pytest.raises(Invalid, match="fast, default, best"):
+            recipe_named(wrong)
+
+
+def spans(names, text):
+    return [(start, end) for _, start, end in names.find_called(text)]
+
+
+def test_i_takes_the_place_of_speakers_in_the_text_to_embed():
+    names = NameIndex(["Ada", "Ben Smith", "Melanie", "小明"])
+
+    def changed(text):
+        return in_first_person(text, spans(names, text))
+
+    assert changed("What did Ada's friend tell BEN SMITH?") == "What did my friend tell I?"
+    assert changed("What does Ada like?") == "What do I like?"
+    assert changed("Where has Mel moved?") == "Where have I moved?"
+    assert changed("Adam met Ben") == "Adam met I"
+    assert changed("小明上周五去了哪里") == "我上周五去了哪里"
+    assert changed("a friend of nobody") == "a friend of nobody"
+
+
+def test_words_are_looked_for_without_the_speakers_names():
+    names = NameIndex(["Ada", "Melanie"])
+    assert without_spans(
+        "What did Ada's friend tell Mel?", spans(names, "What did Ada's friend tell Mel?")
+    ) == ("What did friend tell ?")
+    assert without_spans("Ada", spans(names, "Ada")) == "Ada"
+
+
+def test_short_names_are_understood_only_where_one_speaker_is_meant():
+    assert spans(NameIndex(["Melanie", "Melissa"]), "What did Mel say?") == []
+    assert spans(NameIndex(["Melanie"]), "a melon from Me") == []
+    assert spans(NameIndex(["Melanie"]), "What did Mel say?") == [(9, 12)]
 
 
 def test_new_names_are_seen_by_queries_asked_before():
     entities, speakers = NameIndex(), NameIndex(["Ada"])
-    parser = QueryParser(entities, speakers)
-    assert parser.parse("Ada in Rome", ("rome",)).entities == ()
+    parser = QueryParser(
+        entities, speakers, lambda text: text.lower().split(), lambda text: Question("where")
+    )
+    assert parser.parse("Ada in Rome", 0, 1).entities == ()
     entities.add("Rome")
-    parsed = parser.parse("Ada in Rome", ("rome",))
-    assert (parsed.entities, parsed.speakers, parsed.dense_text) == (("Rome",), ("Ada",), "in Rome")
-    assert parser.parse("Ada in Rome", ("rome",)) is parsed
+    parsed = parser.parse("Ada in Rome", 0, 1)
+    assert (parsed.entities, parsed.speakers, parsed.dense_text) == (("Rome",), ("Ada",), "I in Rome")
+    assert (parsed.terms, parsed.names, parsed.question.kind) == (("in", "rome"), {"rome"}, "where")
+    assert parser.parse("Ada in Rome", 0, 1) is parsed
+    assert parser.parse("Ada in Rome", 1, 1) is not parsed
 
 
 def test_longest_name_wins():

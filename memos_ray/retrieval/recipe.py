@@ -1,0 +1,40 @@
+"""Named ways to search: how much work goes into one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from memos_ray.errors import Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """`candidates`: so many of each arm are ranked by all signals. `late`: token vectors are used. `second`: ranks once
+    more by what the first ranking found. `weights`: which fit of the ranker."""
+
+    name: str
+    candidates: int = 60
+    late: bool = True
+    second: bool = True
+    weights: str = "dialogue"
+
+
+RECIPES = {
+    recipe.name: recipe
+    for recipe in (
+        Recipe("fast", candidates=40, late=False, second=False),
+        Recipe("default"),
+        Recipe("best", candidates=200),
+    )
+}
+DEFAULT_RECIPE = RECIPES["default"]
+
+
+def recipe_named(name: str | None) -> Recipe:
+    """`None` is the default. Raises `Invalid` for an unknown name."""
+    if name is None:
+        return DEFAULT_RECIPE
+    found = RECIPES.get(name) if isinstance(name, str) else None
+    if found is None:
+        raise Invalid(f"recipe must be one of {', '.join(RECIPES)}, not {name!r}", argument="recipe")
+    return found

@@ -65,15 +65,15 @@ class BenchCubeActor(MemCubeActor):
         await cube.search("settle", top_k=1)
         return time.perf_counter() - begun
 
-    async def time_searches(self, n: int, seed: int) -> list[float]:
+    async def time_searches(self, n: int, seed: int, recipe: str) -> list[float]:
         """Seconds of each of `n` searches, inside the process, ownership confirmed as always."""
         cube, taken = self._held(), []
         queries = await self._queries(n, seed)
         for query in queries:  # once, so that the embedder remembers them: embedding is not what is measured
-            await cube.search(query, top_k=10)
+            await cube.search(query, top_k=10, recipe=recipe)
         for query in queries:
             begun = time.perf_counter()
-            await cube.search(query, top_k=10)
+            await cube.search(query, top_k=10, recipe=recipe)
             taken.append(time.perf_counter() - begun)
         return taken
 

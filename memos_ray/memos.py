@@ -193,8 +193,8 @@ class AsyncMemOS:
 
         `as_of` asks what was true then, `known_at` what had been recorded then. `budget_tokens` packs as many
         hits as fit: `top_k` at most, or 1000; without a budget, `top_k` is 20 unless given. `neighbours` adds
-        that many turns before and after each hit. `recipe` is "fast", "default" or "best". A hit's `score` is the
-        chance that it is evidence, 0 to 1, so that `threshold` means the same for every query. `filters` may hold
+        that many turns before and after each hit. `recipe` is "plain", "fast", "default" or "best". A hit's `score` is
+        the chance that it is evidence, 0 to 1, so that `threshold` means the same for every query. `filters` may hold
         the ids, as mem0's do. A cube that does not exist yet has no hits.
         """
         if rerank:

@@ -26,6 +26,7 @@ from memos_ray.memos import make_settings
 
 Step = Callable[[str, int, int], None]
 
+_DEFAULT_AIMS = {100_000: "at most 60 ms"}
 _SEARCH_AIMS = {1_000: "at most 1 ms", 10_000: "at most 3 ms", 100_000: "at most 20 ms"}
 _CALLERS = (1, 8, 64)
 _ACTIVATION_AIMS = {1_000: "", 10_000: "under 300 ms"}
@@ -77,13 +78,13 @@ class _Bench:
             f"fill {n:,}", n / seconds, "memories/s", note="sessions of 20 turns, until all are found"
         )
         self._step(f"{n:,} memories: searching", 1, 4)
-        self._get(host.time_searches.remote(20, 1))  # warms caches
-        taken = self._get(host.time_searches.remote(100 if self._quick else 300, 2))
-        note = "inside the actor, query vector given, k=10"
-        self._report.figure(
-            f"search {n:,} p50", 1000 * quantile(taken, 0.5), "ms", note=note, aim=_SEARCH_AIMS[n]
-        )
-        self._report.figure(f"search {n:,} p95", 1000 * quantile(taken, 0.95), "ms")
+        note = "inside the actor, query's vectors given, k=10"
+        for recipe, aim in (("plain", _SEARCH_AIMS[n]), ("fast", ""), ("default", _DEFAULT_AIMS.get(n, ""))):
+            self._get(host.time_searches.remote(20, 1, recipe))  # warms caches
+            taken = self._get(host.time_searches.remote(100 if self._quick else 300, 2, recipe))
+            name = f"search {n:,}, {recipe}"
+            self._report.figure(f"{name}, p50", 1000 * quantile(taken, 0.5), "ms", note=note, aim=aim)
+            self._report.figure(f"{name}, p95", 1000 * quantile(taken, 0.95), "ms")
         self._step(f"{n:,} memories: brute force", 2, 4)
         wrong = self._get(host.verify.remote(5, 3, text=n <= 10_000))
         arms = "dense and BM25" if n <= 10_000 else "dense"

@@ -75,7 +75,7 @@ def search(
         int | None, typer.Option(min=1, help="Stop at this many tokens of text.")
     ] = None,
     recipe: Annotated[
-        Literal["fast", "default", "best"], typer.Option(help="How much work goes into the search.")
+        Literal["plain", "fast", "default", "best"], typer.Option(help="How much work goes into the search.")
     ] = "default",
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why each one was found, signal by signal.")

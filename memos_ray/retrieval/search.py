@@ -9,14 +9,23 @@ missing: no vectors yet, no graph. What a search may see is the mask it is given
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from memos_ray.arguments import check_flag, check_number, check_whole
 from memos_ray.errors import Invalid
-from memos_ray.retrieval.arms import RRF_K, WEIGHTS, Asked, CubeIndexes, EmbeddedQuery, Rankings, ask_arms
+from memos_ray.retrieval.arms import (
+    DENSE,
+    RRF_K,
+    TEXT,
+    WEIGHTS,
+    CubeIndexes,
+    EmbeddedQuery,
+    Rankings,
+    ask_arms,
+)
 from memos_ray.retrieval.arrays import Mask
 from memos_ray.retrieval.budget import pack
 from memos_ray.retrieval.fuse import fuse
@@ -28,6 +37,7 @@ from memos_ray.retrieval.recipe import DEFAULT_RECIPE, Recipe
 from memos_ray.types import ArmScore, SignalScore
 
 _BUDGET_DEPTH = 200  # hits that a token budget is filled from
+_FUSED_DEPTH = 100  # hits of each arm whose ranks are fused
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,16 +97,18 @@ def search(
     options = options or SearchOptions()
     recipe = options.recipe
     wanted = options.top_k if options.budget_tokens is None else _BUDGET_DEPTH
-    asked = ask_arms(indexes, query, vectors, mask, max(recipe.candidates, wanted))
-    pool = make_pool(indexes, query, vectors, mask, asked, recipe)
-    found = rank(indexes, pool, mask, load_ranker(recipe.weights), second=recipe.second)
-    order = np.argsort(-found.scores, kind="stable")
-    hits = [
-        Ranked(slot, score)
-        for slot, score in zip(pool.slots[order].tolist(), found.chances[order].tolist(), strict=True)
-    ]
+    asked = ask_arms(indexes, query, vectors, mask, max(recipe.candidates, wanted, _FUSED_DEPTH))
+    found = None
+    hits: list[Ranked] = []
+    if recipe.weights is not None:
+        pool = make_pool(indexes, query, vectors, mask, asked, recipe)
+        found = rank(indexes, pool, mask, load_ranker(recipe.weights), second=recipe.second)
+        order = np.argsort(-found.scores, kind="stable")[:wanted]
+        best = zip(pool.slots[order].tolist(), found.chances[order].tolist(), strict=True)
+        hits = [Ranked(slot, score) for slot, score in best]
     if len(hits) < wanted:
-        hits += _behind(asked, hits)
+        highest = 0.5 * hits[-1].score if hits else _nearness(indexes, query, asked.rankings)
+        hits += _fused(asked.rankings, {hit.slot for hit in hits}, highest)
     if options.threshold is not None:
         hits = [hit for hit in hits if hit.score >= options.threshold]
     # Under a budget, a hit that does not fit leaves room for one further down.
@@ -110,17 +122,31 @@ def search(
     return [_explained(hit, indexes, query, asked.rankings, found) for hit in hits]
 
 
-def _behind(asked: Asked, hits: list[Ranked]) -> list[Ranked]:
-    """What the arms ranked and no candidate is: behind the candidates, with ever lower scores than the last one's."""
-    known = {hit.slot for hit in hits}
-    slots, fused = fuse({name: r[0] for name, r in asked.rankings.items()}, WEIGHTS, RRF_K)
-    lowest = hits[-1].score if hits else 0.0
-    highest = float(fused[0]) if len(fused) else 1.0
+def _fused(rankings: Rankings, known: Collection[int], highest: float) -> list[Ranked]:
+    """What the arms ranked beside the `known` slots, by reciprocal rank fusion; the first one scores `highest`."""
+    slots, fused = fuse({name: r[0] for name, r in rankings.items()}, WEIGHTS, RRF_K)
+    if not len(slots):
+        return []
+    scores = fused * (highest / float(fused[0]))
     return [
-        Ranked(slot, lowest * 0.5 * value / highest)
-        for slot, value in zip(slots.tolist(), fused.tolist(), strict=True)
+        Ranked(slot, score)
+        for slot, score in zip(slots.tolist(), scores.tolist(), strict=True)
         if slot not in known
     ]
+
+
+def _nearness(indexes: CubeIndexes, query: ParsedQuery, rankings: Rankings) -> float:
+    """How near this cube comes to the query at all, 0..1: the cosine of its nearest memory.
+
+    Without vectors, the share of the query's terms that the best text hit holds. Scores of fused ranks are scaled
+    by it, as they alone are just as high in a cube that knows nothing of the matter.
+    """
+    if DENSE in rankings and len(rankings[DENSE][1]):
+        return min(1.0, max(0.0, float(rankings[DENSE][1][0])))
+    if TEXT not in rankings or not len(rankings[TEXT][0]):
+        return 0.0
+    slots = rankings[TEXT][0]
+    return len(indexes.text.matched_terms(int(slots[0]), query.terms)) / len(query.terms)
 
 
 def _with_neighbours(hits: list[Ranked], order: SessionOrder, mask: Mask, reach: int) -> list[Ranked]:
@@ -155,7 +181,7 @@ def _packed(hits: list[Ranked], indexes: CubeIndexes, options: SearchOptions) ->
 
 
 def _explained(
-    hit: Ranked, indexes: CubeIndexes, query: ParsedQuery, rankings: Rankings, found: RankedPool
+    hit: Ranked, indexes: CubeIndexes, query: ParsedQuery, rankings: Rankings, found: RankedPool | None
 ) -> Ranked:
     arms = {}
     for name, (slots, scores) in rankings.items():
@@ -166,7 +192,7 @@ def _explained(
     return replace(
         hit,
         arms=arms,
-        signals=_signals(hit.slot, found),
+        signals=_signals(hit.slot, found) if found is not None else {},
         matched_terms=indexes.text.matched_terms(hit.slot, query.terms),
         matched_entities=tuple(name for name in query.entities if name in own),
     )

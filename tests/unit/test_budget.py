@@ -61,8 +61,8 @@ def item(**fields) -> MemoryItem:
 
 
 def test_render():
-    assert render(item(sources=(Source(speaker="Ada", role="user"),))) == "[2023-05-08 13:56] Ada: hi"
-    assert render(item(sources=(Source(role="user"),))) == "[2023-05-08 13:56] user: hi"
-    assert render(item(kind=Kind.FACT, valid_to=WHEN)) == "[2023-05-08 13:56 to 2023-05-08 13:56] hi"
+    assert render(item(sources=(Source(speaker="Ada", role="user"),))) == "2023-05-08 Ada: hi"
+    assert render(item(sources=(Source(role="user"),))) == "2023-05-08 user: hi"
+    assert render(item(kind=Kind.FACT, valid_to=WHEN)) == "2023-05-08 to 2023-05-08 hi"
     assert render(item(kind=Kind.DOCUMENT, sources=(Source(heading="Leave"),))) == "Leave: hi"
     assert render(item(kind=Kind.DOCUMENT)) == "hi"

@@ -160,6 +160,19 @@ async def test_contributions_add_up_to_the_order(cube):
     assert [h.signals["dense"].rank for h in hits] == [1 + sum(v > mine for v in values) for mine in values]
 
 
+async def test_without_the_ranker_the_ranks_of_the_arms_are_fused(cube):
+    hits = await cube.ask(
+        "What pet did Clara get, a cat?", recipe=recipe_named("plain"), explain=True, top_k=6
+    )
+    assert hits[0].slot == 2
+    assert hits[0].signals == {}
+    assert 0 < hits[0].score <= 1
+    assert [h.score for h in hits] == sorted((h.score for h in hits), reverse=True)
+    text_only = CubeIndexes(cube.text, facts)
+    hit = (await cube.ask("grey zebra", text_only, recipe=recipe_named("plain")))[0]
+    assert (hit.slot, hit.score) == (2, pytest.approx(0.5))
+
+
 async def test_what_is_no_candidate_follows_behind(cube):
     recipe = Recipe("one", candidates=1)
     hits = await cube.ask("cat", recipe=recipe, top_k=6)
@@ -210,7 +223,7 @@ def test_recipes_have_names():
     assert recipe_named(None).name == "default"
     assert not recipe_named("fast").late
     for wrong in ("slow", 3):
-        with pytest.raises(Invalid, match="fast, default, best"):
+        with pytest.raises(Invalid, match="plain, fast, default, best"):
             recipe_named(wrong)
 
 

@@ -36,6 +36,10 @@ class Settings(BaseSettings):
     embedder_api_key: str | None = Field(None, description="Bearer token for 'openai:' embedders.")
     embed_batch: int = Field(64, ge=1, le=4096, description="Texts in one batch of the embedder.")
     embed_threads: int = Field(0, ge=0, description="Threads of the embedder's model; 0: one for each core.")
+    ranker: Literal["dialogue", "made"] = Field(
+        "dialogue",
+        description="Weights of the ranker: 'dialogue' was fitted on LoCoMo (CC BY-NC 4.0), 'made' on own data.",
+    )
 
     llm_model: str | None = Field(
         None, description="Model for LLM extraction (infer=True). None: rules only."

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
+from functools import cache
+from operator import attrgetter
 from typing import Any
 
 
@@ -42,8 +44,24 @@ class LinkType(StrEnum):
     SIMILAR = "similar"
 
 
+class _Quick:
+    """Pickled as the class and its values: half the time of what frozen dataclasses with slots do by themselves, and a
+    search sends hundreds of these from process to process."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        of: Any = type(self)
+        return of, _getter(of)(self)
+
+
+@cache
+def _getter(of: Any) -> Callable[[Any], tuple[Any, ...]]:
+    return attrgetter(*(f.name for f in fields(of)))
+
+
 @dataclass(frozen=True, slots=True)
-class Link:
+class Link(_Quick):
     """A typed edge to another memory (`target` is its id) or to an entity (`target` is `entity:<name>`)."""
 
     type: str
@@ -52,7 +70,7 @@ class Link:
 
 
 @dataclass(frozen=True, slots=True)
-class TimeMention:
+class TimeMention(_Quick):
     """A date in the text, resolved against the time at which it was said: [start, end), both UTC."""
 
     text: str
@@ -61,7 +79,7 @@ class TimeMention:
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class Source(_Quick):
     """Where a memory came from: a turn of a conversation, or a span of a document; and what extracted it.
 
     `said_at` is when a message was said (UTC): its `valid_from` may be an earlier time, of which it tells.
@@ -81,7 +99,7 @@ class Source:
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryItem:
+class MemoryItem(_Quick):
     """One version of one memory.
 
     `valid_from`/`valid_to` say when it is true (half-open, UTC), `recorded_at` when this version was
@@ -173,7 +191,7 @@ class Explanation:
 
 
 @dataclass(frozen=True, slots=True)
-class SearchHit:
+class SearchHit(_Quick):
     """A memory that a search found. `tokens` is the length of its rendered text when a budget was given."""
 
     cube_id: str

@@ -201,7 +201,7 @@ class _Bench:
         embedder = self._system.embedder
 
         async def embed(part: Any) -> Any:
-            return (await embedder.embed.remote(list(part))).unwrap()
+            return (await embedder.encode_documents.remote(list(part), [""] * len(part))).unwrap().vectors
 
         self._get(embedder.info.remote()).unwrap()
         embedding.bare_loop(model, texts[:batch], batch)

@@ -332,7 +332,7 @@ class MemCube:
             neighbours=neighbours,
             explain=explain,
             threshold=threshold,
-            recipe=recipe_named(recipe),
+            recipe=recipe_named(recipe, weights=self._settings.ranker),
         )
         wanted = parse_filter(filters) if check_filters(filters) else None
         self._searcher.catch_up()

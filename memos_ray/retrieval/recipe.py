@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from memos_ray.errors import Invalid
 
@@ -32,11 +32,11 @@ RECIPES = {
 DEFAULT_RECIPE = RECIPES["default"]
 
 
-def recipe_named(name: str | None) -> Recipe:
-    """`None` is the default. Raises `Invalid` for an unknown name."""
-    if name is None:
-        return DEFAULT_RECIPE
-    found = RECIPES.get(name) if isinstance(name, str) else None
+def recipe_named(name: str | None, *, weights: str = "dialogue") -> Recipe:
+    """`None` is the default; with these weights, if it has any. Raises `Invalid` for an unknown name."""
+    found = (
+        RECIPES.get("default" if name is None else name) if name is None or isinstance(name, str) else None
+    )
     if found is None:
         raise Invalid(f"recipe must be one of {', '.join(RECIPES)}, not {name!r}", argument="recipe")
-    return found
+    return found if found.weights in (None, weights) else replace(found, weights=weights)

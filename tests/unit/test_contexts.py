@@ -186,7 +186,8 @@ def test_a_long_run_of_deleted_messages_is_not_walked_through():
         ("\U0001f600" * 241, "\U0001f600" * 240),
     ],
 )
-def test_it_is_cut_at_a_word_where_there_are_words(text, expected):
+def test_it_is_cut_at_a_word_where_there_are_words(text, expected, monkeypatch):
+    monkeypatch.setattr(module, "CONTEXT_CHARS", 240)
     assert module._end(text) == expected
 
 

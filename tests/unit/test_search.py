@@ -317,3 +317,8 @@ def test_merged_hits_keep_the_budget_and_drop_repeated_texts():
     per_cube = [[hit("a", "1", 0.9, "one", 6)], [hit("b", "1", 0.8, "one", 6), hit("b", "2", 0.7, "two", 5)]]
     merged = merge_hits(per_cube, top_k=5, budget_tokens=11)
     assert [(h.cube_id, h.item.id) for h in merged] == [("a", "1"), ("b", "2")]
+
+
+def test_the_weights_of_a_recipe_are_a_setting():
+    assert recipe_named("best", weights="made").weights == "made"
+    assert recipe_named("plain", weights="made").weights is None

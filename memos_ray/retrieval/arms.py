@@ -72,21 +72,27 @@ class CubeIndexes:
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """What the arms found: their rankings, and the scores of all slots behind these."""
+    """What the arms found: their rankings, and the scores of all slots behind these; no `lexical` without windows."""
 
     rankings: Rankings
-    lexical: Lexical
+    lexical: Lexical | None
     dense: Scores | None
     before: Slots | None
     spoken: Mask | None
 
 
 def ask_arms(
-    indexes: CubeIndexes, query: ParsedQuery, vectors: EmbeddedQuery | None, mask: Mask, depth: int
+    indexes: CubeIndexes,
+    query: ParsedQuery,
+    vectors: EmbeddedQuery | None,
+    mask: Mask,
+    depth: int,
+    *,
+    windows: bool = True,
 ) -> Asked:
     """The first `depth` slots under `mask` and their raw scores, for every arm that could be asked."""
     rankings: Rankings = {}
-    before = indexes.order.previous(mask) if indexes.order is not None else None
+    before = indexes.order.previous(mask) if indexes.order is not None and windows else None
     spoken = None
     if indexes.speakers is not None and query.speakers:
         spoken = indexes.speakers.spoken_by(query.speakers)
@@ -98,8 +104,10 @@ def ask_arms(
         if spoken is not None:
             own = np.where(fit_mask(spoken, len(dense)), dense, np.float32(-np.inf))
             rankings[DENSE_SPEAKER] = best(own, depth)
-    found = lexical(indexes.text, query.terms, query.names, mask, before)
-    if query.terms:
+    found = lexical(indexes.text, query.terms, query.names, mask, before) if windows else None
+    if query.terms and found is None:
+        rankings[TEXT] = indexes.text.score(query.terms, mask, depth)
+    elif query.terms and found is not None:
         rankings[TEXT] = best(found.alone, depth, above=0.0)
         rankings[WINDOW] = best(found.window, depth, above=0.0)
         if spoken is not None:

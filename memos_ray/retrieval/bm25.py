@@ -102,6 +102,22 @@ class TextIndex:
         found *= fit_mask(mask, self._size)
         return found
 
+    def found(self, terms: Sequence[str], mask: Mask) -> tuple[Slots, NDArray[np.float32]]:
+        """(slots that `mask` shows and that hold any of `terms`, ascending; (terms, slots) how often they do)."""
+        self._settle()
+        pieces = self._find(terms)
+        holds = np.zeros(self._size, np.bool_)
+        for segment, _, start, end in pieces:
+            holds[segment.slots[start:end]] = True
+        holds &= fit_mask(mask, self._size)
+        slots = np.flatnonzero(holds)
+        place = np.full(self._size, -1, np.intp)
+        place[slots] = np.arange(len(slots))
+        counts = np.zeros((len(terms), len(slots) + 1), np.float32)  # hidden ones fall into the last column
+        for segment, position, start, end in pieces:
+            counts[position, place[segment.slots[start:end]]] = segment.counts[start:end]
+        return slots, np.ascontiguousarray(counts[:, :-1])
+
     def lengths(self, mask: Mask) -> Scores:
         """(len(self),) terms per slot; 0 for hidden ones."""
         self._settle()

@@ -51,7 +51,8 @@ def make_pool(
     asked: Asked,
     recipe: Recipe,
 ) -> Pool:
-    """The candidates and what the signals need of them."""
+    """The candidates and what the signals need of them; `asked` with windows."""
+    assert asked.lexical is not None
     slots = candidates(asked.rankings, recipe.candidates)
     before, after = _around(asked.before, slots, mask)
     tokens = indexes.tokens if recipe.late else None

@@ -97,7 +97,8 @@ def search(
     options = options or SearchOptions()
     recipe = options.recipe
     wanted = options.top_k if options.budget_tokens is None else _BUDGET_DEPTH
-    asked = ask_arms(indexes, query, vectors, mask, max(recipe.candidates, wanted, _FUSED_DEPTH))
+    depth = max(recipe.candidates, wanted, _FUSED_DEPTH)
+    asked = ask_arms(indexes, query, vectors, mask, depth, windows=recipe.weights is not None)
     found = None
     hits: list[Ranked] = []
     if recipe.weights is not None:

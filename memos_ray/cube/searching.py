@@ -36,6 +36,7 @@ from memos_ray.retrieval.token_index import TokenIndex
 from memos_ray.retrieval.tokens import tokenize
 from memos_ray.types import AskedFor, Explanation, LinkType, SearchHit
 
+_READABLE = 0.8  # share of a query's letters that the embedder must know for its vectors to count
 _SEED_WORDS = 100  # of one memory that lead to others
 _RARE = 0.02  # share of the memories that may hold a word which leads to others
 
@@ -86,8 +87,12 @@ class CubeSearcher:
         return self._parser.parse(query, now.toordinal(), self._text.vocabulary.n_languages)
 
     def embedded(self, query: ParsedQuery, vectors: QueryVectors | None, mask: Mask) -> EmbeddedQuery | None:
-        """The query's vectors, with the idf under `mask` of the word that each token is of."""
-        if vectors is None:
+        """The query's vectors, with the idf under `mask` of the word that each token is of.
+
+        None if the model's vocabulary lacks much of the query (Chinese, for an English model): such vectors say less
+        than the words do.
+        """
+        if vectors is None or _read(query.dense_text, vectors) < _READABLE:
             return None
         if vectors.token_vectors is None or vectors.spans is None:
             return EmbeddedQuery(vectors.vector)
@@ -204,6 +209,15 @@ class CubeSearcher:
                     follows = targets[i]
                     break
             yield _Features(slot, speaker, names, follows)
+
+
+def _read(text: str, vectors: QueryVectors) -> float:
+    """The share of the letters and digits of `text` that are in tokens which the model knows; 1 if it does not say."""
+    letters = sum(c.isalnum() for c in text)
+    if vectors.spans is None or not letters:
+        return 1.0
+    known = sum(c.isalnum() for start, end in vectors.spans.tolist() for c in text[start:end])
+    return known / letters
 
 
 def _asked_for(query: ParsedQuery) -> AskedFor:

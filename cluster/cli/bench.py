@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,9 +15,6 @@ from cluster.cli.bench_peers import peers
 from cluster.cli.bench_ranker import ablation, train_ranker
 from cluster.cli.session import Session, command
 from memos_ray._siblings import load
-
-if TYPE_CHECKING:
-    pass
 
 MaxSeconds = Annotated[float, typer.Option(min=1, help="Stop measuring after this many seconds.")]
 

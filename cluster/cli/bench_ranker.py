@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli.bench_output import Step, command_line, finish, steps
+from cluster.cli.bench_output import Step, command_line, finish, recall_table, steps
 from cluster.cli.output import new_table
 from cluster.cli.session import Session
 
@@ -22,8 +22,6 @@ if TYPE_CHECKING:
     from memos_ray.retrieval.ranker import Family
 
 Data = Annotated[Path, typer.Option("--data", exists=True, dir_okay=False, help="A file of LoCoMo's shape.")]
-_METRICS = ("recall@5", "recall@10", "recall@20", "recall@50", "all@10", "ndcg@10")
-_CATEGORIES = {1: "multi-hop", 2: "temporal", 3: "open-domain", 4: "single-hop"}
 
 
 def train_ranker(
@@ -42,7 +40,7 @@ def train_ranker(
 ) -> int:
     """Fit the ranker's weights on conversations with evidence; figures are of conversations left out."""
     from memos_ray.bench.locomo_data import read_locomo
-    from memos_ray.bench.ranking.evaluate import fit_family, leave_one_out, stability, summary
+    from memos_ray.bench.ranking.evaluate import asked_of, fit_family, leave_one_out, stability, summary
     from memos_ray.bench.report import Report
     from memos_ray.retrieval.ranker import FAMILIES, Ranker, ranker_to
 
@@ -65,26 +63,23 @@ def train_ranker(
                     _weights_table(session, stability([f.first for f in folds]))
             step(f"{name}: the weights", 0, 1)
             families[name] = fit_family(mine)
-            if other:
-                _figures(
-                    report,
-                    f"{name}, on {tried_on.name if tried_on else ''}",
-                    _tried(other, name, families[name]),
-                )
+            if other and tried_on is not None:
+                unseen = asked_of([asked.of_family(name) for asked in other], families[name], second=True)
+                _figures(report, f"{name}, on {tried_on.name}", summary(unseen))
     if out is not None:
         made = Ranker(
             out.stem,
             families,
             {
                 "data": about or data.name,
-                "command": command_line(),
+                "command": f"memos-ray bench train-ranker --data {data.name}",
                 "questions": len(material),
                 "conversations": len(conversations),
             },
         )
         out.write_text(json.dumps(ranker_to(made), indent=1) + "\n", encoding="utf-8")
-    _table(session, report)
-    return finish(session, report, hide="recall|@")
+    recall_table(session, report)
+    return finish(session, report, hide="@|mrr")
 
 
 def ablation(session: Session, data: Data) -> int:
@@ -104,8 +99,8 @@ def ablation(session: Session, data: Data) -> int:
             if name == "all":
                 _figures(report, "first ranking only", summary(rows[False]))
             _figures(report, label, summary(rows[True]))
-    _table(session, report)
-    return finish(session, report, hide="recall|@")
+    recall_table(session, report)
+    return finish(session, report, hide="@|mrr")
 
 
 def _collect(conversations: Sequence[Conversation], step: Step) -> list[Asked]:
@@ -122,41 +117,9 @@ def _collect(conversations: Sequence[Conversation], step: Step) -> list[Asked]:
     return asyncio.run(run())
 
 
-def _tried(material: Sequence[Asked], name: str, family: Family) -> dict[str, float]:
-    from memos_ray.bench import metrics
-    from memos_ray.bench.ranking.evaluate import ranked, summary
-
-    mine = [asked.of_family(name) for asked in material]
-    return summary(
-        [(a, metrics.scores([[t] for t in ranked(a, family, second=True)], a.question.gold)) for a in mine]
-    )
-
-
 def _figures(report: Report, name: str, found: dict[str, float]) -> None:
     for metric, value in found.items():
         report.figure(f"{name} {metric}", 100 * value, "%")
-
-
-def _table(session: Session, report: Report) -> None:
-    rows: dict[str, dict[str, float]] = {}
-    for figure in report.figures:
-        name, at, metric = (
-            figure.name.partition(" recall@") if " recall@" in figure.name else (figure.name, "", "")
-        )
-        if not at:
-            name, _, metric = figure.name.rpartition(" ")
-        else:
-            metric = f"recall@{metric}"
-        rows.setdefault(name, {})[metric] = figure.value
-    table = new_table("conversations left out, %")
-    table.add_column("ranking")
-    columns = [*_METRICS, *(f"recall@10 of category {c}" for c in _CATEGORIES)]
-    for column in columns:
-        category = _CATEGORIES.get(int(column[-1])) if "category" in column else None
-        table.add_column(category or column, justify="right")
-    for name, row in rows.items():
-        table.add_row(name, *(f"{row[c]:.1f}" if c in row else "" for c in columns))
-    session.out.print(table)
 
 
 def _weights_table(session: Session, weights: dict[str, tuple[float, float]]) -> None:

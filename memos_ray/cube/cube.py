@@ -59,6 +59,8 @@ from memos_ray.protocols import Clock, Extractor
 from memos_ray.retrieval.arms import CubeIndexes, ask_arms
 from memos_ray.retrieval.arrays import Mask
 from memos_ray.retrieval.pool import Pool
+from memos_ray.retrieval.query import ParsedQuery
+from memos_ray.retrieval.query_vectors import QueryVectors
 from memos_ray.retrieval.rank import make_pool
 from memos_ray.retrieval.recipe import Recipe, recipe_named
 from memos_ray.retrieval.search import SearchOptions
@@ -335,10 +337,7 @@ class MemCube:
             recipe=recipe_named(recipe, weights=self._settings.ranker),
         )
         wanted = parse_filter(filters) if check_filters(filters) else None
-        self._searcher.catch_up()
-        parsed = self._searcher.parse(query, as_of or self._clock.now())
-        vectors = await self._upkeep.encode_query(parsed.dense_text)
-        await self._upkeep.settled()
+        parsed, vectors = await self._read_query(query, as_of or self._clock.now())
         await self._confirm(consistency)
         self._searcher.catch_up()
         mask = self._view(as_of, known_at)
@@ -350,16 +349,21 @@ class MemCube:
 
     async def ranking(self, query: str, recipe: Recipe) -> tuple[CubeIndexes, Pool, Mask, list[MemoryItem]]:
         """What a search for `query` would rank, and the candidates themselves: for training and for ablations."""
-        self._searcher.catch_up()
-        parsed = self._searcher.parse(query, self._clock.now())
-        vectors = await self._upkeep.encode_query(parsed.dense_text)
-        await self._upkeep.settled()
+        parsed, vectors = await self._read_query(query, self._clock.now())
         self._searcher.catch_up()
         mask, indexes = self._view(None, None), self._indexes()
         embedded = self._searcher.embedded(parsed, vectors, mask)
         asked = ask_arms(indexes, parsed, embedded, mask, recipe.candidates)
         pool = make_pool(indexes, parsed, embedded, mask, asked, recipe)
         return indexes, pool, mask, self._state.items(pool.slots.tolist())
+
+    async def _read_query(self, query: str, now: datetime) -> tuple[ParsedQuery, QueryVectors | None]:
+        """The query, parsed and embedded, once everything that was written before it can be found."""
+        self._searcher.catch_up()
+        parsed = self._searcher.parse(query, now)
+        vectors = await self._upkeep.encode_query(parsed.dense_text)
+        await self._upkeep.settled()
+        return parsed, vectors
 
     def _indexes(self) -> CubeIndexes:
         return self._searcher.indexes(self._upkeep.dense, self._upkeep.tokens)

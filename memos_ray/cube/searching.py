@@ -21,8 +21,8 @@ from memos_ray.cube.slot_facts import SlotFacts
 from memos_ray.cube.state import CubeState
 from memos_ray.ingest.dates import find_mentions
 from memos_ray.retrieval.arms import CubeIndexes, EmbeddedQuery
-from memos_ray.retrieval.arrays import Mask, Slots, fit_mask
-from memos_ray.retrieval.bm25 import TextIndex
+from memos_ray.retrieval.arrays import Mask, Slots
+from memos_ray.retrieval.bm25 import TextIndex, idf
 from memos_ray.retrieval.dense import DenseIndex
 from memos_ray.retrieval.neighbours import SessionOrder
 from memos_ray.retrieval.query import NameIndex, ParsedQuery, QueryParser, words_of
@@ -61,8 +61,7 @@ class CubeSearcher:
         self._speakers = SpeakerIndex()
         self._names = NameIndex()
         self._facts = SlotFacts(state)
-        self._now = datetime.now(UTC)
-        self._parser = QueryParser(self._names, self._speakers.names, self._text.query_terms, self._asked)
+        self._parser = QueryParser(self._names, self._speakers.names, self._text.query_terms, _asked)
         self._taken = 0
 
     def catch_up(self) -> None:
@@ -83,7 +82,6 @@ class CubeSearcher:
 
     def parse(self, query: str, now: datetime) -> ParsedQuery:
         """The query, with the names that this cube knows. Relative times ("last week") count from `now`."""
-        self._now = now
         return self._parser.parse(query, now.toordinal(), self._text.vocabulary.n_languages)
 
     def embedded(self, query: ParsedQuery, vectors: QueryVectors | None, mask: Mask) -> EmbeddedQuery | None:
@@ -100,8 +98,7 @@ class CubeSearcher:
         ends = np.array([end for _, _, end in words], np.int64)
         at = np.searchsorted(ends, vectors.spans[:, 0], side="right").clip(max=max(0, len(words) - 1))
         terms = [(tokenize(word) or [""])[0] for word, _, _ in words]
-        idf = self._text.idf(terms, mask)
-        weights = idf[at] if len(words) else np.ones(len(vectors.spans), np.float32)
+        weights = self._text.idf(terms, mask)[at] if len(words) else np.ones(len(vectors.spans), np.float32)
         return EmbeddedQuery(vectors.vector, vectors.token_vectors, weights)
 
     def indexes(self, dense: DenseIndex | None, tokens: TokenIndex | None) -> CubeIndexes:
@@ -120,33 +117,22 @@ class CubeSearcher:
             shared=self._shared,
         )
 
-    def _asked(self, text: str) -> Question:
-        """The kind of question and its times. A month without a year is any year's."""
-        named = find_mentions(text, self._now, absolute_only=True)
-        months = months_of(text) if not named else frozenset()
-        if not months:
-            named = find_mentions(text, self._now)
-        spans = tuple((to_us(m.start), to_us(m.end)) for m in named)
-        return Question(kind_of(text), is_listing(text), spans, months)
-
     def _shared(self, seeds: Slots, slots: Slots, terms: Sequence[str], mask: Mask) -> Signal:
         """See `signals.hop`: the part that `slots` hold of the idf of the rare words of `seeds`, without `terms`."""
         texts = self._state.texts(seeds)
         words = list(
             dict.fromkeys(t for text in texts for t in tokenize(text)[:_SEED_WORDS] if t not in terms)
         )
-        size = len(self._text)
-        counts = self._text.counts(words, mask)
-        found = np.count_nonzero(counts, axis=1)
-        rare = np.flatnonzero((found >= 2) & (found <= max(2.0, _RARE * size)))
-        result = np.zeros(len(slots), np.float32)
-        if not len(rare):
-            return result
-        shown = max(1, int(np.count_nonzero(fit_mask(mask, size))))
-        idf = np.log1p((shown - found[rare] + 0.5) / (found[rare] + 0.5))
-        inside = slots < size
-        result[inside] = (idf / idf.sum()) @ (counts[np.ix_(rare, slots[inside])] > 0)
-        return result
+        frequencies = self._text.frequencies(words, mask)
+        rare = np.flatnonzero((frequencies >= 2) & (frequencies <= max(2.0, _RARE * len(self._text))))
+        holding, counts = self._text.found([words[i] for i in rare.tolist()], mask)
+        if not len(holding):
+            return np.zeros(len(slots), np.float32)
+        weights = idf(frequencies[rare], max(1, int(np.count_nonzero(mask))))
+        at = np.minimum(holding.searchsorted(slots), len(holding) - 1)
+        holds = (counts[:, at] > 0) & (holding[at] == slots)
+        shares: Signal = (weights / weights.sum()) @ holds.astype(np.float32)
+        return shares
 
     def hits(self, ranked: Iterable[Ranked], query: ParsedQuery, *, explain: bool) -> list[SearchHit]:
         """Slots -> hits with their memories."""
@@ -218,6 +204,17 @@ def _read(text: str, vectors: QueryVectors) -> float:
         return 1.0
     known = sum(c.isalnum() for start, end in vectors.spans.tolist() for c in text[start:end])
     return known / letters
+
+
+def _asked(text: str, day: int) -> Question:
+    """The kind of question and its times, asked on the `day` of that ordinal. A month without a year is any year's."""
+    now = datetime.fromordinal(day).replace(tzinfo=UTC)
+    named = find_mentions(text, now, absolute_only=True)
+    months = months_of(text) if not named else frozenset()
+    if not months:
+        named = find_mentions(text, now)
+    spans = tuple((to_us(m.start), to_us(m.end)) for m in named)
+    return Question(kind_of(text), is_listing(text), spans, months)
 
 
 def _asked_for(query: ParsedQuery) -> AskedFor:

@@ -47,7 +47,6 @@ class CubeState:
         self.store = store = RowStore(table)
         self.snapshots: dict[str, Snapshot] = {}
         self.fields = FieldColumns(self)
-        self.generation = 0  # grows with every apply: what derives from the state is stale when it moved
 
         column = store.columns["memory_id"]
         rows = np.flatnonzero(column.is_valid().to_numpy(zero_copy_only=False))
@@ -107,7 +106,6 @@ class CubeState:
                 self._note_snapshot(row)
             elif row.memory_id is not None:
                 self._apply_version(r, row, row.memory_id)
-        self.generation += 1
         return range(start, self.n_slots)
 
     def _apply_version(self, r: int, row: JournalRow, memory_id: str) -> None:

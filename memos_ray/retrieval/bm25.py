@@ -29,6 +29,14 @@ _SMALL_SEGMENT = 8_192  # postings; below this a merge costs less than one more 
 _MERGE_RATIO = 4  # segments are kept at least this much smaller than the one before
 
 
+def idf(frequencies: NDArray[np.number], shown: int) -> NDArray[np.float32]:
+    """The formula above, for terms that so many of `shown` texts hold."""
+    rarity: NDArray[np.float32] = np.log1p((shown - frequencies + 0.5) / (frequencies + 0.5)).astype(
+        np.float32
+    )
+    return rarity
+
+
 class TextIndex:
     """Terms of texts by slot. Not safe for use by several threads at once (a query may merge segments)."""
 
@@ -80,26 +88,25 @@ class TextIndex:
         average = max(1.0, float(lengths @ mask.astype(np.float32)) / shown)
         live = mask.take(slots)
         found = np.add.reduceat(live, np.cumsum(sizes) - sizes, dtype=np.intp)
-        frequency = np.bincount(term, found, len(terms))
-        idf = np.log1p((shown - frequency + 0.5) / (frequency + 0.5))
+        rarity = idf(np.bincount(term, found, len(terms)), shown)
 
         norm = lengths.take(slots)
         norm *= K1 * B / average
         norm += K1 * (1 - B)
         norm += counts
-        weight = np.repeat((idf * (K1 + 1)).astype(np.float32)[term], sizes)
+        weight = np.repeat((rarity * np.float32(K1 + 1))[term], sizes)
         weight *= counts
         weight /= norm
         weight *= live
         return np.bincount(slots, weight, self._size).astype(np.float32)
 
-    def counts(self, terms: Sequence[str], mask: Mask) -> NDArray[np.float32]:
-        """(len(terms), len(self)) how often each slot that `mask` shows holds each term; 0 for hidden ones."""
+    def frequencies(self, terms: Sequence[str], mask: Mask) -> NDArray[np.intp]:
+        """(len(terms),) how many of the slots that `mask` shows hold each term."""
         self._settle()
-        found = np.zeros((len(terms), self._size), np.float32)
+        mask = fit_mask(mask, self._size)
+        found = np.zeros(len(terms), np.intp)
         for segment, position, start, end in self._find(terms):
-            found[position, segment.slots[start:end]] = segment.counts[start:end]
-        found *= fit_mask(mask, self._size)
+            found[position] += np.count_nonzero(mask[segment.slots[start:end]])
         return found
 
     def found(self, terms: Sequence[str], mask: Mask) -> tuple[Slots, NDArray[np.float32]]:
@@ -125,11 +132,9 @@ class TextIndex:
         return lengths
 
     def idf(self, terms: Sequence[str], mask: Mask) -> NDArray[np.float32]:
-        """(len(terms),) as in the formula above, under `mask`; a term that no text holds has the highest."""
-        found = np.count_nonzero(self.counts(terms, mask), axis=1)
+        """(len(terms),) `idf` under `mask`; a term that no text holds has the highest."""
         shown = max(1, int(np.count_nonzero(fit_mask(mask, self._size))))
-        idf: NDArray[np.float32] = np.log1p((shown - found + 0.5) / (found + 0.5)).astype(np.float32)
-        return idf
+        return idf(self.frequencies(terms, mask), shown)
 
     def score(self, terms: Sequence[str], mask: Mask, k: int) -> tuple[Slots, Scores]:
         """The `k` best slots that hold any of `terms`, best first, and their BM25."""

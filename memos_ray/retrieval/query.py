@@ -129,8 +129,8 @@ def without_spans(text: str, found: Iterable[tuple[int, int]]) -> str:
 
 Terms = Callable[[str], Sequence[str]]
 """A text -> what a text index should look for (`TextIndex.query_terms`)."""
-Times = Callable[[str], Question]
-"""A text -> the kind of question and its times."""
+Times = Callable[[str, int], Question]
+"""(text, ordinal of the day on which it is asked) -> the kind of question and its times."""
 
 
 class QueryParser:
@@ -144,11 +144,11 @@ class QueryParser:
         self._cached = lru_cache(maxsize=1_000)(self._parse)
 
     def parse(self, text: str, day: int, languages: int) -> ParsedQuery:
-        """`day` and `languages` are numbers: whatever was parsed under another is parsed again, as relative times and
-        the index's languages may have changed."""
+        """`day` is the ordinal of the day on which it is asked, `languages` how many the index has seen: with another
+        of either, what was parsed before is parsed again."""
         return self._cached(text, day, languages, self._entities.version, self._speakers.version)
 
-    def _parse(self, text: str, _day: int, _languages: int, _entities: int, _speakers: int) -> ParsedQuery:
+    def _parse(self, text: str, day: int, _languages: int, _entities: int, _speakers: int) -> ParsedQuery:
         spoken = [*self._speakers.find_called(text)]
         spans = [(start, end) for _, start, end in spoken]
         speakers = tuple(dict.fromkeys(name for name, _, _ in spoken))
@@ -162,5 +162,5 @@ class QueryParser:
             speakers,
             in_first_person(text, spans) if rest != text else text,
             frozenset(self._terms(capitalised)) if capitalised else frozenset(),
-            self._times(text),
+            self._times(text, day),
         )

@@ -8,6 +8,7 @@ of arrays, and the trainer sees exactly what a search sees.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,7 +41,7 @@ class RankedPool:
     signals: dict[str, Signal]
     scores: Signal
     chances: Signal
-    weights: dict[str, float]
+    weights: Mapping[str, float]
 
 
 def make_pool(
@@ -118,7 +119,7 @@ def rank(indexes: CubeIndexes, pool: Pool, mask: Mask, ranker: Ranker, *, second
         found = second_signals(indexes, pool, mask, found, scores)
         stage = family.second
         scores = stage.score(found, n)
-    return RankedPool(pool, found, scores, stage.chance(scores), dict(stage.weights))
+    return RankedPool(pool, found, scores, stage.chance(scores), stage.weights)
 
 
 def _shared(indexes: CubeIndexes, pool: Pool, mask: Mask) -> SharedWords | None:

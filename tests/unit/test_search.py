@@ -69,7 +69,7 @@ class Cube:
         self.graph = Graph(len(TURNS), {"Clara": [2], "Dolomites": [1]})
         self.mask = np.ones(len(TURNS), bool)
         terms = self.text.query_terms
-        self.parser = QueryParser(self.entities, self.speakers.names, terms, lambda text: NO_QUESTION)
+        self.parser = QueryParser(self.entities, self.speakers.names, terms, lambda text, day: NO_QUESTION)
 
     async def embedded(self):
         self.dense = DenseIndex(64)
@@ -262,7 +262,7 @@ def test_short_names_are_understood_only_where_one_speaker_is_meant():
 def test_new_names_are_seen_by_queries_asked_before():
     entities, speakers = NameIndex(), NameIndex(["Ada"])
     parser = QueryParser(
-        entities, speakers, lambda text: text.lower().split(), lambda text: Question("where")
+        entities, speakers, lambda text: text.lower().split(), lambda text, day: Question("where")
     )
     assert parser.parse("Ada in Rome", 0, 1).entities == ()
     entities.add("Rome")

@@ -8,6 +8,7 @@ from fnmatch import fnmatchcase
 import numpy as np
 
 from memos_ray.bench import metrics
+from memos_ray.bench.locomo_data import CATEGORIES
 from memos_ray.bench.ranking.fit import L2, Lists, fit
 from memos_ray.bench.ranking.material import Asked
 from memos_ray.retrieval.ranker import Family, Linear
@@ -15,6 +16,8 @@ from memos_ray.retrieval.signals import Signal
 
 Drop = Collection[str]
 """Patterns of signals that are left out."""
+Row = tuple[Asked, dict[str, float]]
+"""A question and its metrics."""
 _DEPTH = 50
 
 
@@ -52,35 +55,45 @@ def ranked(asked: Asked, family: Family, *, second: bool) -> list[str]:
     return [asked.turns[i] for i in np.argsort(-scores, kind="stable")[:_DEPTH].tolist()]
 
 
+def asked_of(material: Sequence[Asked], family: Family, *, second: bool) -> list[Row]:
+    """Metrics of every question, ranked by `family`."""
+    return [
+        (
+            asked,
+            metrics.scores([[turn] for turn in ranked(asked, family, second=second)], asked.question.gold),
+        )
+        for asked in material
+    ]
+
+
 def leave_one_out(
     material: Sequence[Asked],
     *,
     drop: Drop = (),
     l2: float = L2,
     step: Callable[[int, int], None] = lambda done, of: None,
-) -> tuple[dict[bool, list[tuple[Asked, dict[str, float]]]], list[Family]]:
+) -> tuple[dict[bool, list[Row]], list[Family]]:
     """({second ranking or not: metrics of every question}, the family fitted for each fold)."""
     groups = sorted({a.conversation for a in material})
-    rows: dict[bool, list[tuple[Asked, dict[str, float]]]] = {False: [], True: []}
+    rows: dict[bool, list[Row]] = {False: [], True: []}
     families = []
     for n, held in enumerate(groups):
         step(n, len(groups))
         family = fit_family([a for a in material if a.conversation != held], drop, l2)
         families.append(family)
-        for asked in (a for a in material if a.conversation == held):
-            for second in rows:
-                found = [[turn] for turn in ranked(asked, family, second=second)]
-                rows[second].append((asked, metrics.scores(found, asked.question.gold)))
+        left_out = [a for a in material if a.conversation == held]
+        for second in rows:
+            rows[second] += asked_of(left_out, family, second=second)
     return rows, families
 
 
-def summary(rows: Sequence[tuple[Asked, dict[str, float]]]) -> dict[str, float]:
-    """Mean recall at 5, 10, 20, 50, and at 10 by category ("recall@10 of category 1")."""
+def summary(rows: Sequence[Row]) -> dict[str, float]:
+    """Mean metrics, and recall in the first 10 by category ("multi-hop@10")."""
     means = metrics.means([row for _, row in rows])
-    for category in (1, 2, 3, 4):
+    for category, name in CATEGORIES.items():
         of = [row["recall@10"] for asked, row in rows if asked.question.category == category]
         if of:
-            means[f"recall@10 of category {category}"] = float(np.mean(of))
+            means[f"{name}@10"] = float(np.mean(of))
     return means
 
 

@@ -19,7 +19,6 @@ if TYPE_CHECKING:
     from memos_ray.bench.locomo_data import Conversation
     from memos_ray.bench.ranking.material import Asked
     from memos_ray.bench.report import Report
-    from memos_ray.retrieval.ranker import Family
 
 Data = Annotated[Path, typer.Option("--data", exists=True, dir_okay=False, help="A file of LoCoMo's shape.")]
 
@@ -42,7 +41,7 @@ def train_ranker(
     from memos_ray.bench.locomo_data import read_locomo
     from memos_ray.bench.ranking.evaluate import asked_of, fit_family, leave_one_out, stability, summary
     from memos_ray.bench.report import Report
-    from memos_ray.retrieval.ranker import FAMILIES, Ranker, ranker_to
+    from memos_ray.retrieval.ranker import FAMILIES, Family, Ranker, ranker_to
 
     report = Report("memos-ray bench train-ranker", command_line())
     families: dict[str, Family] = {}
@@ -62,7 +61,8 @@ def train_ranker(
                 if name == "late":
                     _weights_table(session, stability([f.first for f in folds]))
             step(f"{name}: the weights", 0, 1)
-            families[name] = fit_family(mine)
+            fitted = fit_family(mine)
+            families[name] = fitted if name == "late" else Family(fitted.first)
             if other and tried_on is not None:
                 unseen = asked_of([asked.of_family(name) for asked in other], families[name], second=True)
                 _figures(report, f"{name}, on {tried_on.name}", summary(unseen))

@@ -115,7 +115,7 @@ def rank(indexes: CubeIndexes, pool: Pool, mask: Mask, ranker: Ranker, *, second
     family = ranker.family(found)
     stage = family.first
     scores = stage.score(found, n)
-    if second:
+    if second and family.second is not None:
         found = second_signals(indexes, pool, mask, found, scores)
         stage = family.second
         scores = stage.score(found, n)

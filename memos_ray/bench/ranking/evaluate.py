@@ -50,7 +50,7 @@ def _first(material: Sequence[Asked], drop: Drop) -> Lists:
 def ranked(asked: Asked, family: Family, *, second: bool) -> list[str]:
     """The turns of one question's candidates, best first."""
     scores = family.first.score(asked.first, len(asked.pool))
-    if second and len(asked.pool):
+    if second and family.second is not None and len(asked.pool):
         scores = family.second.score(asked.second(scores), len(asked.pool))
     return [asked.turns[i] for i in np.argsort(-scores, kind="stable")[:_DEPTH].tolist()]
 

@@ -9,8 +9,8 @@ offset are fitted afterwards (Platt, 1999), so that a threshold means the same f
 made by `memos-ray bench train-ranker` and lie in `weights/` as JSON that people can read.
 
 Two rankings in a row, where there are token vectors: `first` from the signals of the query and the memory, `second`
-from these and what the first found (`signals.hop`). A `family` is fitted for each set of signals there may be: with token vectors, with one vector
-a memory, and with words alone.
+from these and what the first found (`signals.hop`). A `family` is fitted for each set of signals there may be: with
+token vectors, with one vector a memory, and with words alone.
 """
 
 from __future__ import annotations

@@ -1,9 +1,8 @@
 """What a query asks for: its terms, the names in it that the cube knows, and the text to embed.
 
 Speakers' names are taken out of the text to embed: in a small embedder a name outweighs everything else, and
-a question about Ada then finds whatever mentions Ada (measured on LoCoMo with MiniLM, recall in the first 10
-of plain turns: 28 % with names, 58 % without). "I" takes their place, as that is how speakers speak of themselves
-(another 1.4 points for late interaction). The names are not lost: they say who should have said it.
+a question about Ada then finds whatever mentions Ada. The question is put as Ada would put it (`first_person`). The
+names are not lost: they say who should have said it.
 """
 
 from __future__ import annotations
@@ -13,14 +12,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from memos_ray.retrieval.first_person import POSSESSIVE, in_first_person
 from memos_ray.retrieval.question import NO_QUESTION, Question
 from memos_ray.retrieval.tokens import normalise
-from memos_ray.text.script import CJK_CLASS, has_cjk
+from memos_ray.text.script import CJK_CLASS
 
 _WORDS = re.compile(f"[{CJK_CLASS}]|[^\\W_{CJK_CLASS}]+")
-_POSSESSIVE = re.compile("['\u2019]s\\b", re.IGNORECASE)
-_VERBS = {"does": "do", "has": "have", "is": "am", "was": "was", "did": "did"}
-_VERB = re.compile(r"\b(does|has|is|was|did) I\b", re.IGNORECASE)
 _CAPITALISED = re.compile(r"(?<!^)\b([A-Z][\w'-]+)")
 _CALLED = 3  # letters of a name that are enough to call somebody by ("Mel")
 
@@ -101,27 +98,12 @@ class NameIndex:
                 end = stop
 
 
-def in_first_person(text: str, found: Iterable[tuple[int, int]]) -> str:
-    """`text` with "I" for the names at `found` (start, end), "my" for their possessives, and the verb made to fit."""
-    parts, end = [], 0
-    for start, stop in found:
-        parts.append(text[end:start])
-        possessive = _POSSESSIVE.match(text, stop)
-        chinese = has_cjk(text)
-        parts.append("我" if chinese else "my" if possessive else "I")
-        end = possessive.end() if possessive else stop
-    if not end:
-        return text
-    changed = "".join([*parts, text[end:]])
-    return _VERB.sub(lambda m: f"{_VERBS[m[1].casefold()]} I", changed)
-
-
 def without_spans(text: str, found: Iterable[tuple[int, int]]) -> str:
     """`text` without the names at `found` and their possessive 's; unchanged if that is all there is."""
     parts, end = [], 0
     for start, stop in found:
         parts.append(text[end:start])
-        possessive = _POSSESSIVE.match(text, stop)
+        possessive = POSSESSIVE.match(text, stop)
         end = possessive.end() if possessive else stop
     rest = " ".join("".join([*parts, text[end:]]).split())
     return rest if any(c.isalnum() for c in rest) else text
@@ -160,7 +142,7 @@ class QueryParser:
             tuple(self._terms(rest)),
             entities,
             speakers,
-            in_first_person(text, spans) if rest != text else text,
+            in_first_person(text, spoken) if rest != text else text,
             frozenset(self._terms(capitalised)) if capitalised else frozenset(),
             self._times(text, day),
         )

@@ -64,7 +64,7 @@ def train_ranker(
             fitted = fit_family(mine)
             families[name] = fitted if name == "late" else Family(fitted.first)
             if other and tried_on is not None:
-                unseen = asked_of([asked.of_family(name) for asked in other], families[name], second=True)
+                unseen = asked_of([asked.of_family(name) for asked in other], families[name], second=False)
                 _figures(report, f"{name}, on {tried_on.name}", summary(unseen))
     if out is not None:
         made = Ranker(
@@ -96,9 +96,9 @@ def ablation(session: Session, data: Data) -> int:
             step(f"without {name}", n, len(GROUPS) + 1)
             rows, _ = leave_one_out(material, drop=drop)
             label = "all signals" if name == "all" else f"without {name}"
+            _figures(report, label, summary(rows[False]))
             if name == "all":
-                _figures(report, "first ranking only", summary(rows[False]))
-            _figures(report, label, summary(rows[True]))
+                _figures(report, "with a second ranking", summary(rows[True]))
     recall_table(session, report)
     return finish(session, report, hide="@|mrr")
 

@@ -37,13 +37,11 @@ _ALL = (
 _ONE = tuple(
     (re.compile(pattern, re.IGNORECASE), new)
     for pattern, new in (
-        (rf"\b(?:his|her)\b(?=\s+\w)(?!\s+{_HER_OBJECT})", "my"),
-        (
-            rf"^((?!.*{_SELF}).*|.*{_CLAUSE}.*?)\b(?:him|her)\b",
-            r"\1me",
-        ),  # "Does Ada like her?" is about another
-        (r"\b(?:himself|herself)\b", "myself"),
         (r"\b(?:he|she)\b", _SELF),
+        (rf"\b(?:his|her)\b(?=\s+\w)(?!\s+{_HER_OBJECT})", "my"),
+        # Not where the one named is the subject: "Does Ada like her?" is about another.
+        (rf"((?:^|{_CLAUSE})(?:(?!{_SELF}|{_CLAUSE}).)*?)\b(?:him|her)\b", r"\1me"),
+        (r"\b(?:himself|herself)\b", "myself"),
     )
 )
 _BOTH = tuple(

@@ -10,23 +10,23 @@ from memos_ray.errors import Invalid
 @dataclass(frozen=True, slots=True)
 class Recipe:
     """`candidates`: so many of each arm are ranked by all signals. `late`: token vectors are used. `second`: ranks once
-    more by what the first ranking found. `weights`: which fit of the ranker; without, the ranks of the arms are
-    fused."""
+    more by what the first ranking found; finds more of what lies deep, not of the first 10. `weights`: which fit of the
+    ranker; without, the ranks of the arms are fused."""
 
     name: str
     candidates: int = 60
     late: bool = True
-    second: bool = True
+    second: bool = False
     weights: str | None = "dialogue"
 
 
 RECIPES = {
     recipe.name: recipe
     for recipe in (
-        Recipe("plain", candidates=0, late=False, second=False, weights=None),
-        Recipe("fast", candidates=40, late=False, second=False),
+        Recipe("plain", candidates=0, late=False, weights=None),
+        Recipe("fast", candidates=40, late=False),
         Recipe("default"),
-        Recipe("best", candidates=200),
+        Recipe("best", candidates=200, second=True),
     )
 }
 DEFAULT_RECIPE = RECIPES["default"]

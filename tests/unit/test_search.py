@@ -11,7 +11,7 @@ from memos_ray.retrieval.dense import DenseIndex
 from memos_ray.retrieval.merge import merge_hits
 from memos_ray.retrieval.neighbours import SessionOrder
 from memos_ray.retrieval.pool import Facts
-from memos_ray.retrieval.query import NameIndex, ParsedQuery, QueryParser, in_first_person, without_spans
+from memos_ray.retrieval.query import NameIndex, ParsedQuery, QueryParser, without_spans
 from memos_ray.retrieval.question import NO_QUESTION, Question
 from memos_ray.retrieval.recipe import Recipe, recipe_named
 from memos_ray.retrieval.search import SearchOptions, search
@@ -229,20 +229,6 @@ def test_recipes_have_names():
 
 def spans(names, text):
     return [(start, end) for _, start, end in names.find_called(text)]
-
-
-def test_i_takes_the_place_of_speakers_in_the_text_to_embed():
-    names = NameIndex(["Ada", "Ben Smith", "Melanie", "小明"])
-
-    def changed(text):
-        return in_first_person(text, spans(names, text))
-
-    assert changed("What did Ada's friend tell BEN SMITH?") == "What did my friend tell I?"
-    assert changed("What does Ada like?") == "What do I like?"
-    assert changed("Where has Mel moved?") == "Where have I moved?"
-    assert changed("Adam met Ben") == "Adam met I"
-    assert changed("小明上周五去了哪里") == "我上周五去了哪里"
-    assert changed("a friend of nobody") == "a friend of nobody"
 
 
 def test_words_are_looked_for_without_the_speakers_names():

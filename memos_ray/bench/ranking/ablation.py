@@ -1,4 +1,4 @@
-"""Which signals there are, as groups that can be switched off."""
+"""Which signals of the first ranking there are, as groups that can be switched off."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "late interaction": ("late*", "*_late*", "*late"),
-    "one vector": ("dense*", "*_dense*", "*dense", "hop_*", "listing*hop_mean"),
+    "one vector": ("dense*", "*_dense*", "*dense"),
     "words": ("bm25*", "share*", "rarest", "*bm25"),
     "words, with the message before": ("window*", "*window*"),
     "names": ("names",),
@@ -17,6 +17,5 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
     "ranks": ("rank_*",),
     "form of messages": ("form_*", "*[*]dated", "*[*]length", "*[*]opens", "*[*]number", "*[*]name", "*[*]quote",
                          "*[*]note", "*[*]first_person", "*[*]ends_asking"),
-    "second hop": ("hop_*", "listing*hop_mean", "chance", "near", "shared", "session_rest", "leads"),
 }  # fmt: skip
 """Group -> patterns of the names of its signals, those derived from it included (`fnmatch`)."""

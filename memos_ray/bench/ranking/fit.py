@@ -1,7 +1,10 @@
 """Weights of a linear listwise ranker from questions with evidence. Arrays in, weights out.
 
-    loss = - mean over questions of mean over evidence e of log( exp s(e) / (exp s(e) + sum over the rest exp s(r)) )
+    loss = - mean over all evidence e of log( exp s(e) / (exp s(e) + sum over the rest of its question exp s(r)) )
            + l2 |w|²        with w the weights of standardised signals
+
+Each piece of evidence counts the same, so that questions with much of it are not lost among the many with one piece
+(against each question counting the same, leave one out: 0.3 points of recall in the first 10, of multi-hop 0.7).
 
 (ListNet's top-one loss with each piece of evidence against all that is none: Cao et al., "Learning to rank: from
 pairwise approach to listwise approach", 2007.)
@@ -17,7 +20,7 @@ from numpy.typing import NDArray
 
 from memos_ray.retrieval.ranker import Linear
 
-L2 = 0.015
+L2 = 0.1
 _STEPS = 80
 
 
@@ -53,7 +56,7 @@ def fit(lists: Lists, l2: float = L2) -> Linear:
     first = np.flatnonzero(np.r_[True, np.diff(lists.question) > 0])
     gold = np.flatnonzero(lists.evidence)
     of = lists.question[gold]
-    share = (1 / np.bincount(of)[of] / len(first)).astype(np.float32)
+    share = np.full(len(gold), 1 / len(gold), np.float32)
     rest = (~lists.evidence).astype(np.float32)
 
     def loss(w: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:

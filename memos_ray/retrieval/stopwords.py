@@ -7,6 +7,7 @@ index stays exact.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection
 
 _ENGLISH = """
@@ -24,6 +25,13 @@ ENGLISH_STOP = frozenset(_ENGLISH.split())
 # Characters; a CJK term is a stop word when it is made of these alone.
 CHINESE_STOP = frozenset(
     "的了是在我你您他她它们吗呢吧啊呀么什谁哪怎这那和与就都也很有不个把被让会要之其而或着过得地"
+)
+
+# What a Chinese question asks with, longest first: as rare in a memory as it is common in questions, so that its
+# characters and pairs would weigh more than what is asked about.
+CHINESE_ASKING = re.compile(
+    "什么时候|什么地方|什么样|为什么|怎么样|怎么办|哪一[天年月位个种家]|哪[里儿些个位种家年天月]|几[点号月岁]|多少|多久|多长时间|多大"
+    "|什么|怎么|怎样|如何|为何|何时|何处|是不是|有没有|能不能|谁"
 )
 
 _HINTS = {  # frequent words that the other languages of this table do not share

@@ -21,7 +21,7 @@ from itertools import pairwise
 
 import Stemmer
 
-from memos_ray.retrieval.stopwords import CHINESE_STOP, ENGLISH_STOP, guess_language
+from memos_ray.retrieval.stopwords import CHINESE_ASKING, CHINESE_STOP, ENGLISH_STOP, guess_language
 from memos_ray.text.script import CJK_CLASS
 
 MAX_WORD = 64  # characters of a word that count: base64 and the like must not become huge terms
@@ -104,7 +104,7 @@ def tokenize(text: str) -> list[str]:
 def query_terms(text: str, languages: Iterable[str] = ("english",)) -> list[str]:
     """The distinct terms to look for, in order: every stem that a word has in any of `languages`.
 
-    Stop words are left out unless there is nothing else.
+    Stop words, and what questions ask with, are left out unless there is nothing else.
     """
     words, runs, guessed = _split(_plain(text))
     stemmed_in = dict.fromkeys(("english", guessed, *languages))
@@ -116,8 +116,10 @@ def query_terms(text: str, languages: Iterable[str] = ("english",)) -> list[str]
             if stem := _stem(word, language):
                 into[stem] = None
     for run in runs:
-        for gram in _grams(run):
-            (stops if CHINESE_STOP.issuperset(gram) else content)[gram] = None
+        for piece in CHINESE_ASKING.split(run):
+            for gram in _grams(piece):
+                (stops if CHINESE_STOP.issuperset(gram) else content)[gram] = None
+        stops.update(dict.fromkeys(_grams(run)))
     return list(content or stops)
 
 

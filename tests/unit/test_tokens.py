@@ -1,3 +1,4 @@
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -80,3 +81,17 @@ def test_query_terms_are_distinct_and_indexed(text):
     assert len(set(terms)) == len(terms)
     languages_of_text = set(tokenize(text))
     assert bool(terms) == bool(languages_of_text)
+
+
+@pytest.mark.parametrize(
+    ("asked", "left"),
+    [
+        ("书是什么时候寄出的", ["书", "书是", "寄", "出", "寄出", "出的"]),
+        ("她住在哪里", ["住", "她住", "住在"]),
+        ("什么时候", ["什", "么", "时", "候"]),
+    ],
+)
+def test_what_a_chinese_question_asks_with_is_not_looked_for(asked, left):
+    """Unless there is nothing else."""
+    assert query_terms(asked)[: len(left)] == left
+    assert ("么时" in query_terms(asked)) == (asked == "什么时候")

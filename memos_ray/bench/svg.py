@@ -1,6 +1,7 @@
 """Line charts as SVG, without a plotting library: panels in a grid, readable on light and dark pages.
 
-Colours are Okabe and Ito's (2008), which colour-blind readers tell apart; markers and dashes differ too.
+Colours are Okabe and Ito's (2008), which colour-blind readers tell apart (the blue is lighter, for dark pages); markers
+and dashes differ too.
 """
 
 from __future__ import annotations
@@ -10,10 +11,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-_COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-_DASHES = ("", "6 3", "2 3", "8 3 2 3", "4 2", "1 3")
+_COLOURS = ("#2B83C6", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#8A8F98")
+_DASHES = ("", "6 3", "2 3", "8 3 2 3", "4 2", "1 3", "10 4")
 _WIDTH, _HEIGHT = 460, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 14, 34, 46
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 24, 34, 46
 _LEGEND = 20
 _STYLE = """
 svg{--ink:#1f2328;--soft:#59636e;--grid:#d1d9e0;--back:#ffffff}

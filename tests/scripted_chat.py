@@ -74,7 +74,7 @@ class ScriptedChat:
         model, prompt = body["model"], body["messages"][-1]["content"]
         with self.lock:
             self.bodies.append(body)
-            self.headers.append(dict(handler.headers))
+            self.headers.append({name.lower(): value for name, value in handler.headers.items()})
             n = self.sent[model, prompt]
             self.sent[model, prompt] += 1
             held = self.hold_after is not None and self.answered.total() >= self.hold_after

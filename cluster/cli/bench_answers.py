@@ -113,7 +113,7 @@ def run(session: Session, conversations: Sequence[Conversation], options: Option
 def _consent(session: Session) -> bool:
     if not sys.stdin.isatty():
         raise Invalid("nobody can be asked here whether to start: say --yes", argument="yes")
-    session.err.print("Start? [y/N] ", end="")
+    session.err.print("Start? (y/N) ", end="")
     return sys.stdin.readline().strip().lower() in ("y", "yes")
 
 
@@ -162,10 +162,11 @@ def _measure(session: Session, plan: Plan, state: State, options: Options) -> in
                     step("answers and verdicts", done, total)
                     runner.run(jobs)
         except BaseException:
-            session.note(
-                f"{len(state.answers):,} answers and {len(state.verdicts):,} verdicts are in {options.state}; "
-                "the same command goes on from there"
-            )
+            if state.answers:
+                session.note(
+                    f"{len(state.answers):,} answers and {len(state.verdicts):,} verdicts are in {options.state}; "
+                    "the same command goes on from there"
+                )
             raise
     rows = fill_report(report, plan, state, runner.failures)
     _table(session, rows)

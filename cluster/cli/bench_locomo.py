@@ -99,8 +99,7 @@ def locomo(
 ) -> int:
     """Retrieval on LoCoMo conversations: recall of the evidence turns, by question category.
 
-    With --answer and --judge, the whole way: a model answers from what is found and from the whole conversation,
-    a judge compares with the key. docs/bench-locomo.md has the protocol and both prompts.
+    With --answer and --judge, the whole way: a model answers, a judge compares with the key (docs/bench-locomo.md).
     """
     from memos_ray.bench.locomo_data import read_locomo
 

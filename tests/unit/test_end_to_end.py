@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 from scripted_chat import KEYS, locomo_file
@@ -102,6 +103,12 @@ def test_the_prompts_are_fixed_and_take_any_text():
     (judged,) = prompts.judge_messages("why?", "{key}", "{answer}")
     assert "Answer key: {key}\nAnswer: {answer}\n" in judged["content"]
     assert '{"label": "CORRECT"} or {"label": "WRONG"}' in judged["content"]
+
+
+def test_the_documentation_has_both_prompts_in_full():
+    told = (Path(__file__).parents[2] / "docs" / "bench-locomo.md").read_text(encoding="utf-8")
+    assert f"```\n{prompts.ANSWER}\n```" in told
+    assert "```\n" + prompts.JUDGE.replace("{{", "{").replace("}}", "}") + "\n```" in told
 
 
 def test_both_contexts_have_one_form_and_the_order_of_time(data):

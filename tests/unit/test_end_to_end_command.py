@@ -136,7 +136,7 @@ def test_calls_that_fail_are_asked_again_by_the_next_run(typed):
 
 def test_a_server_that_answers_nothing_ends_the_run(typed):
     with serving(lambda *_: (401, {})) as chat:
-        done = typed("--yes", "--systems", "none", url=chat.url, code=5)
+        done = typed("--yes", "--systems", "none", "--parallel", "1", url=chat.url, code=5)
     assert len(chat.bodies) == 10
     assert "calls failed one after another" in done.stderr
     assert not typed.state.exists()
@@ -187,7 +187,7 @@ def test_on_a_terminal_it_asks(typed, said, started):
         )
         os.close(terminal)
         os.close(end)
-    assert "Start? [y/N]" in done.stderr
+    assert "Start? (y/N)" in done.stderr
     assert (done.returncode, len(chat.bodies)) == ((0, 2) if started else (1, 0)), done.stderr
 
 

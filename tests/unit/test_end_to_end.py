@@ -27,6 +27,7 @@ from memos_ray.bench.end_to_end.verdict import read_verdict, without_thoughts
 from memos_ray.bench.locomo_data import read_locomo
 from memos_ray.bench.report import Report
 from memos_ray.errors import Conflict, Corrupt, Invalid
+from memos_ray.retrieval.budget import approximate_tokens
 from memos_ray.types import Kind, MemoryItem, SearchHit, Source
 
 SETTINGS = {"answer_model": "a", "top_k": 20}
@@ -202,6 +203,8 @@ def test_the_estimate_is_of_what_is_missing(data):
     assert found.calls == {"answers, full-context": 1, "answers, none": 1, "verdicts": 6}
     assert found.tokens_in["answers, none"] == prompt_tokens("", question)
     near = prompt_tokens(full_context(talks[0]), question)
+    sent = prompts.answer_messages(full_context(talks[0]), question)[0]["content"]
+    assert near == approximate_tokens(sent)
     assert abs(found.tokens_in["answers, full-context"] - near) < 10
     assert found.tokens_out.total() == 2 * ANSWER_TOKENS + 6 * VERDICT_TOKENS
     assert found.price(1e6, 0) == found.tokens_in.total()

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from memos_ray.bench.end_to_end.contexts import FULL, MEMORY, SYSTEMS, full_context, messages
-from memos_ray.bench.end_to_end.prompts import answer_messages, judge_messages
+from memos_ray.bench.end_to_end.prompts import NO_MESSAGES, answer_messages, judge_messages
 from memos_ray.bench.end_to_end.state import State
 from memos_ray.bench.locomo_data import Conversation, Question
 from memos_ray.errors import Invalid
@@ -99,7 +100,13 @@ def _longest_prompt(conversation: Conversation, questions: Collection[Question])
 
 def prompt_tokens(context: str, question: str) -> int:
     """Tokens of an answer prompt, approximately."""
-    return sum(approximate_tokens(m["content"]) for m in answer_messages(context, question))
+    bare = sum(approximate_tokens(m["content"]) for m in answer_messages("", question))
+    return bare - approximate_tokens(NO_MESSAGES) + _tokens_of(context) if context else bare
+
+
+@lru_cache(maxsize=8)  # a whole conversation takes milliseconds to count, and is sent with every question
+def _tokens_of(context: str) -> int:
+    return approximate_tokens(context)
 
 
 @dataclass(slots=True)

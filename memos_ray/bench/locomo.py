@@ -55,7 +55,7 @@ def run(
     result = Result()
     for conversation in conversations:
         cube_id = f"{cube_prefix}:{conversation.id}"
-        _ingest(memory, conversation, cube_id, step, result)
+        ingest(memory, conversation, cube_id, step, result)
         workers = [*pids(cube_id), os.getpid()]
         for n, question in enumerate(conversation.questions):
             if deadline.expired():
@@ -66,13 +66,14 @@ def run(
     return result
 
 
-def _ingest(
+def ingest(
     memory: MemOS,
     conversation: Conversation,
     cube_id: str,
     step: Step,
     result: Result,
 ) -> None:
+    """Adds a conversation to a cube, session by session, and returns once all of it can be found."""
     with timed() as lap:
         for n, session in enumerate(conversation.sessions):
             step(f"{conversation.id}: sessions", n + 1, len(conversation.sessions))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, Self
 
@@ -26,6 +27,19 @@ _REFUSALS = frozenset({400, 415, 422, 501})  # of a form of answer that the serv
 
 Mode = Literal["json_schema", "json_object", "plain"]
 _MODES: tuple[Mode, ...] = ("json_schema", "json_object", "plain")
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A completion. `seconds` is what the request took that was answered, without those before it and the waits.
+
+    Tokens are as the server counted them; None where it does not say.
+    """
+
+    text: str
+    seconds: float
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
 
 
 class OpenAIChat:
@@ -70,13 +84,19 @@ class OpenAIChat:
 
         Servers differ in how strictly they keep to a schema: the caller validates. Raises `Unavailable`.
         """
+        return (await self.ask(messages, json_schema=json_schema)).text
+
+    async def ask(
+        self, messages: Sequence[dict[str, Any]], *, json_schema: dict[str, Any] | None = None
+    ) -> Reply:
+        """As `complete`, with what it took."""
         try:
             async with asyncio.timeout(self._deadline_s):
                 return await self._complete(list(messages), json_schema)
         except TimeoutError:
             raise self._unavailable(f"gave no answer within {self._deadline_s:g} s") from None
 
-    async def _complete(self, messages: list[dict[str, Any]], json_schema: dict[str, Any] | None) -> str:
+    async def _complete(self, messages: list[dict[str, Any]], json_schema: dict[str, Any] | None) -> Reply:
         start = len(_MODES) - 1 if json_schema is None else _MODES.index(self._mode)
         for mode in _MODES[start:]:
             body = self._body(messages, json_schema, mode)
@@ -132,15 +152,17 @@ class OpenAIChat:
         """Doubles with each attempt; the random part keeps many callers from coming back at once."""
         return min(_LONGEST_WAIT_S, self._first_wait_s * 2.0**attempt) * random.uniform(0.75, 1.25)
 
-    def _reply(self, response: httpx.Response) -> str:
+    def _reply(self, response: httpx.Response) -> Reply:
         try:
-            content = response.json()["choices"][0]["message"]["content"]
+            body = response.json()
+            content = body["choices"][0]["message"]["content"]
         except (ValueError, KeyError, IndexError, TypeError):
             shown = response.text[:_SHOWN]
             raise self._unavailable(f"answered something that is no chat completion: {shown}") from None
         if not isinstance(content, str):
             raise self._unavailable("answered without text")
-        return content
+        prompt, completion = (_tokens(body, key) for key in ("prompt_tokens", "completion_tokens"))
+        return Reply(content, response.elapsed.total_seconds(), prompt, completion)
 
     def _unavailable(self, what_happened: str) -> Unavailable:
         return Unavailable(
@@ -162,6 +184,13 @@ class OpenAIChat:
     ) -> None:
         """See `aclose`."""
         await self.aclose()
+
+
+def _tokens(body: dict[str, Any], key: str) -> int | None:
+    """A count of `usage`; None if there is none that makes sense. Some servers send zeros for "not counted"."""
+    usage = body.get("usage")
+    count = usage.get(key) if isinstance(usage, dict) else None
+    return count if isinstance(count, int) and not isinstance(count, bool) and count > 0 else None
 
 
 def _retry_after_s(header: str | None) -> float:

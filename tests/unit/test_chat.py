@@ -96,6 +96,23 @@ async def test_what_is_sent_and_what_comes_back() -> None:
     }
 
 
+@pytest.mark.parametrize(
+    ("usage", "counted"),
+    [
+        ({"prompt_tokens": 12, "completion_tokens": 3}, (12, 3)),
+        ({"prompt_tokens": 0, "completion_tokens": "3"}, (None, None)),
+        ([], (None, None)),
+        (None, (None, None)),
+    ],
+)
+async def test_a_reply_says_what_it_took(usage: Any, counted: tuple[int | None, int | None]) -> None:
+    said = {"choices": [{"message": {"content": "hi"}}], "usage": usage}
+    async with serving(status(500), (200, {}, json.dumps(said))) as (_, chat, _):
+        found = await chat.ask(ASK)
+    assert (found.text, found.prompt_tokens, found.completion_tokens) == ("hi", *counted)
+    assert 0 < found.seconds < 60
+
+
 async def test_servers_trouble_is_waited_out() -> None:
     steps = (status(500), status(429, retry_after="7"), DROP, reply("ok"))
     async with serving(*steps) as (server, chat, waits):

@@ -73,7 +73,10 @@ def locomo(
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this conversation; may be repeated.")] = None,
     budget_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Pack results to this many tokens.")
+        int | None, typer.Option(min=1, help="Items are the passages of prompts of this many tokens.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Count them with this tokenizer: see `memos-ray search`.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only the first conversation.")] = False,
     max_seconds: MaxSeconds = 1800.0,
@@ -81,10 +84,12 @@ def locomo(
     """Retrieval on LoCoMo conversations: recall of the evidence turns, by question category."""
     from memos_ray.bench import locomo as bench
     from memos_ray.bench.locomo_data import read_locomo
+    from memos_ray.bench.packed import Packing
     from memos_ray.bench.report import Deadline, Report
 
     conversations = [c for c in read_locomo(data) if not only or c.id in only]
     conversations = conversations[:1] if quick else conversations
+    packing = None if budget_tokens is None else Packing.read(budget_tokens, tokenizer)
     report = Report("memos-ray bench locomo", command_line())
     with (
         tempfile.TemporaryDirectory(prefix="memos-ray-bench-", ignore_cleanup_errors=True) as scratch,
@@ -100,11 +105,11 @@ def locomo(
                 pids=lambda cube_id: processes(memory, cube_id),
                 step=step,
                 deadline=Deadline(max_seconds),
-                budget_tokens=budget_tokens,
+                packing=packing,
             )
     if out is not None:
         bench.write_result(out, result, system="memos_ray", split=str(data.resolve()))
         session.note(f"result file: {out}")
-    bench.fill_report(report, conversations, result)
+    bench.fill_report(report, conversations, result, packing)
     recall_table(session, report)
     return finish(session, report, hide="recall|all|ndcg|mrr")

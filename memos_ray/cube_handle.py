@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 import pyarrow as pa
@@ -47,7 +48,7 @@ class Asked(TypedDict, total=False):
 
 
 async def wanted_answer(
-    top_k: int | None, budget_tokens: int | None, render: object, tokenizer: str | None
+    top_k: int | None, budget_tokens: int | None, render: object, tokenizer: str | Path | None
 ) -> Wanted:
     """How an answer is to be cut and laid out. Raises `Invalid`; the tokenizer is read here, before any search."""
     most, prompt = wanted_hits(top_k, budget_tokens), check_render(render) is not None
@@ -151,7 +152,7 @@ class AsyncCube:
         as_of: Any = None,
         known_at: Any = None,
         budget_tokens: int | None = None,
-        tokenizer: str | None = None,
+        tokenizer: str | Path | None = None,
         render: Literal["prompt"] | None = None,
         neighbours: int = 0,
         recipe: str | None = None,

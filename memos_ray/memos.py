@@ -180,7 +180,7 @@ class AsyncMemOS:
         as_of: Any = None,
         known_at: Any = None,
         budget_tokens: int | None = None,
-        tokenizer: str | None = None,
+        tokenizer: str | Path | None = None,
         render: Literal["prompt"] | None = None,
         neighbours: int = 0,
         recipe: str | None = None,

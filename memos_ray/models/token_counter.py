@@ -12,7 +12,7 @@ _FILE = "tokenizer.json"
 _KEPT = 8  # tokenizers of one process; a large one takes 100 MB
 
 
-def token_counter(tokenizer: str) -> TokenCounter:
+def token_counter(tokenizer: str | Path) -> TokenCounter:
     """Counts the tokens of a text, special ones that a model wants around it left out.
 
     `tokenizer`: a `tokenizer.json`, a folder that holds one, or a hub id that is in the local cache; nothing is
@@ -30,6 +30,8 @@ def token_counter(tokenizer: str) -> TokenCounter:
 
 
 def _file(tokenizer: object) -> Path:
+    if isinstance(tokenizer, Path):
+        tokenizer = str(tokenizer)
     if not isinstance(tokenizer, str) or not tokenizer.strip() or "\0" in tokenizer:
         raise _invalid(tokenizer, "it is no path and no id")
     try:

@@ -75,7 +75,7 @@ def entry(hit: SearchHit, *, name_cube: bool = False) -> Entry:
             hit=hit,
             passage=(hit.cube_id, "document", source.document, source.heading),
             header=f"# {heading}{where}",
-            line="\n".join(_INDENT + line for line in _lines(item.text)),
+            line="\n".join(_INDENT + line for line in _body(item.text, source.heading or "")),
             order=(source.span_start or 0, hit.place),
             same=("document", normal(item.text)),
             in_session=False,
@@ -147,6 +147,14 @@ def _lines(text: str) -> list[str]:
     """The lines that hold something, by every sign that breaks a line, without control characters."""
     lines = (line.translate(_CONTROL).rstrip() for line in text.splitlines())
     return [line for line in lines if line]
+
+
+def _body(text: str, heading: str) -> list[str]:
+    """The lines of a document's passage without the Markdown headings that its own heading names already."""
+    lines, named = _lines(text), {name.strip() for name in heading.split(" > ")}
+    while len(lines) > 1 and lines[0].startswith("#") and lines[0].strip("# \t") in named:
+        del lines[0]
+    return lines
 
 
 def _text(text: str) -> str:

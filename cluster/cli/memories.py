@@ -115,7 +115,7 @@ def search(
             session.out.print(signals_table(answer["results"]))
             session.out.print(understood(answer["results"][0]["explanation"]["query"]))
     else:
-        session.note("nothing found")
+        session.note("nothing found" if budget_tokens is None else "nothing found that fits the budget")
 
 
 def get(

@@ -17,7 +17,7 @@ from typing import Any
 from memos_ray.arguments import check_whole
 from memos_ray.protocols import TokenCounter
 from memos_ray.retrieval.budget import approximate_tokens
-from memos_ray.retrieval.passages import GAP, Entry, entry, is_gap, passage_order, passage_text
+from memos_ray.retrieval.passages import GAP, Entry, entry, holds, is_gap, passage_order, passage_text
 from memos_ray.types import Passage, SearchHit
 
 _ROUNDS = 3  # of filling up what the whole text turned out to leave
@@ -161,7 +161,7 @@ class _Draft:
         e = self._entries[position]
         by = self._by_text.get(e.same)
         if by is None and e.is_document:
-            by = next((i for i in self._documents() if e.says in self._entries[i].says), None)
+            by = next((i for i in self._documents() if holds(self._entries[i].says, e.says)), None)
         if by is not None:
             self._repeats[position] = by
         return by is not None
@@ -173,7 +173,9 @@ class _Draft:
         """Shows one, in the place of a document's passages that it contains. Returns what that added; None, and nothing
         has changed, if it is more than `left`."""
         e = self._entries[position]
-        inside = [i for i in self._documents() if self._entries[i].says in e.says] if e.is_document else []
+        inside = (
+            [i for i in self._documents() if holds(e.says, self._entries[i].says)] if e.is_document else []
+        )
         had = {i: (self._tokens[i], self._repeats_of(i)) for i in inside}
         cost = -sum(self._drop(i) for i in inside) + self._cost(position)
         fits = cost <= left

@@ -19,18 +19,21 @@ without colons for the same reason.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
 from typing import Any
 
+from memos_ray.text.script import CJK_CLASS
 from memos_ray.types import Kind, LinkType, MemoryItem, SearchHit
 
 GAP = "…"
 """Stands for messages of a session, or parts of a document, that are left out."""
 
 _INDENT = "  "
+_LETTER = f"[^\\W_{CJK_CLASS}]"  # of scripts that part words by spaces
 _CLOSE = 2  # characters of white space between two spans of a document that have nothing else between them
 _SCOPE = ("user_id", "agent_id", "run_id")
 _CONTROL = dict.fromkeys(c for c in (*range(0x20), *range(0x7F, 0xA0)) if c != 0x09)
@@ -132,6 +135,15 @@ def passage_order(first: Entry, document_rank: int) -> tuple[Any, ...]:
 def normal(text: str) -> str:
     """Letter case and white space do not tell two texts apart."""
     return " ".join(text.casefold().split())
+
+
+def holds(whole: str, part: str) -> bool:
+    """Whether `part` stands in `whole`, not within longer words ("rest" is not in "the restaurant")."""
+    if part not in whole:
+        return False
+    before = f"(?<!{_LETTER})" if re.match(_LETTER, part) else ""
+    after = f"(?!{_LETTER})" if re.match(_LETTER, part[-1:]) else ""
+    return re.search(f"{before}{re.escape(part)}{after}", whole) is not None
 
 
 def _days(item: MemoryItem, when: datetime) -> str:

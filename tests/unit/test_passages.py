@@ -135,6 +135,11 @@ def test_a_passage_in_another_stands_once_whichever_comes_first():
     assert (tight.text, tight.fates) == ("# old\n  Bake at 240.", (Fate.SHOWN, Fate.TOO_LONG))
 
 
+def test_a_passage_is_not_in_another_that_only_has_longer_words_with_it():
+    assert len(pack_hits([chunk(1, "The restaurant.", 0), chunk(2, "The rest", 90)]).hits) == 2
+    assert len(pack_hits([chunk(1, "我的猫叫小白，很可爱。", 0), chunk(2, "猫叫小白", 90)]).hits) == 1
+
+
 BREAKS = ["\n", "\r", "\r\n", "\v", "\f", "\x1c", "\x85", "\u2028", "\u2029", "\n\n\n"]
 PIECES = [
     "Ben: I owe you money", "2024-01-01", "2024-01-01 to 2024-02-02", "# Rules", "- Ada is gone", GAP, " ",

@@ -27,7 +27,7 @@ from memos_ray.config import Settings
 from memos_ray.errors import Invalid, Unavailable
 
 _START_TIMEOUT_S = 120.0
-_OF_THE_CLIENT = frozenset({"address", "namespace", "call_timeout_s"})
+_OF_THE_CLIENT = frozenset({"address", "namespace", "call_timeout_s", "tokenizer"})
 _SECRET = frozenset({"embedder_api_key", "llm_api_key"})
 
 # Ray is one per process: who uses the cluster that this process started, and where it is.
@@ -53,7 +53,8 @@ class System:
 def connect(settings: Settings) -> System:
     """Joins the system that `settings` mean, starting what is missing (`address="local"`: a Ray of this process's own).
 
-    The system's settings are those of whoever started it; only `call_timeout_s` is each client's own.
+    The system's settings are those of whoever started it; only `call_timeout_s` and `tokenizer` are each
+    client's own.
 
     Raises `Unavailable` if the cluster at `settings.address` does not answer, `Invalid` if this process uses
     another cluster already, or if a system runs there with another value of a setting that is given explicitly.
@@ -98,7 +99,8 @@ def joined_settings(asked: Settings, running: Settings) -> Settings:
             f"({values}): leave {name} unset (MEMOS_RAY_{name.upper()} too) to join it, or give another namespace",
             argument=name,
         )
-    return running.model_copy(update={"call_timeout_s": asked.call_timeout_s})
+    own = {"call_timeout_s": asked.call_timeout_s, "tokenizer": asked.tokenizer}
+    return running.model_copy(update=own)
 
 
 def up(settings: Settings) -> System:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 from memos_ray.errors import Invalid
 
@@ -63,6 +63,15 @@ def check_filters(value: object) -> Mapping[str, Any] | None:
             f"filters must be an object like {{'kind': 'fact'}}, not {_shown(value)}", argument="filters"
         )
     return value
+
+
+def check_render(value: object) -> Literal["prompt"] | None:
+    """None, or "prompt"."""
+    if value is None:
+        return None
+    if value != "prompt":
+        raise Invalid(f'render must be "prompt" or None, not {_shown(value)}', argument="render")
+    return "prompt"
 
 
 def wanted_hits(top_k: int | None, budget_tokens: int | None) -> int:

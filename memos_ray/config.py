@@ -41,6 +41,12 @@ class Settings(BaseSettings):
         description="Weights of the ranker: 'dialogue' was fitted on LoCoMo (CC BY-NC 4.0), 'made' on own data.",
     )
 
+    tokenizer: str | None = Field(
+        None,
+        description="What `budget_tokens` is counted with: a tokenizer.json, a folder that holds one, or a hub id in "
+        "the local cache. None: an approximation.",
+    )
+
     llm_model: str | None = Field(
         None, description="Model for LLM extraction (infer=True). None: rules only."
     )

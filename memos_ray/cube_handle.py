@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypedDict, Unpack
 
 import pyarrow as pa
 
-from memos_ray.arguments import check_filters, check_query, wanted_hits
+from memos_ray.arguments import check_filters, check_query, check_render, wanted_hits
 from memos_ray.cube.requests import KEEP, SnapshotResult, WriteResult
 from memos_ray.ids import check_id, new_op_id
 from memos_ray.ingest.timestamps import parse_utc
+from memos_ray.models.token_counter import token_counter
+from memos_ray.retrieval.answer import Wanted, answer
 from memos_ray.retrieval.recipe import recipe_named
-from memos_ray.types import HistoryEntry, MemoryItem, SearchHit
+from memos_ray.types import HistoryEntry, MemoryItem, SearchHit, SearchHits
 
 Scope = Mapping[str, str]
 
@@ -28,12 +32,44 @@ class Call(Protocol):
         ...
 
 
+class Asked(TypedDict, total=False):
+    """What a cube's process is told of a search: see `AsyncMemOS.search`."""
+
+    top_k: int | None
+    filters: Mapping[str, Any] | None
+    threshold: float | None
+    explain: bool
+    as_of: Any
+    known_at: Any
+    budget_tokens: int | None
+    neighbours: int
+    recipe: str | None
+    consistency: str | None
+
+
+async def wanted_answer(
+    top_k: int | None, budget_tokens: int | None, render: object, tokenizer: str | Path | None
+) -> Wanted:
+    """How an answer is to be cut and laid out. Raises `Invalid`; the tokenizer is read here, before any search."""
+    most, prompt = wanted_hits(top_k, budget_tokens), check_render(render) is not None
+    if tokenizer is None:
+        return Wanted(most, budget_tokens, prompt)
+    # A large tokenizer takes a second to read.
+    return Wanted(most, budget_tokens, prompt, await asyncio.to_thread(token_counter, tokenizer))
+
+
+async def answer_with(hits: Sequence[SearchHit], wanted: Wanted) -> SearchHits:
+    """`answer` without holding up the event loop."""
+    return await asyncio.to_thread(answer, hits, wanted) if wanted.is_laid_out else answer(hits, wanted)
+
+
 class AsyncCube:
     """One cube. Times may be aware datetimes, ISO 8601 strings or unix seconds; those without a zone mean UTC."""
 
-    def __init__(self, cube_id: str, call: Call) -> None:
+    def __init__(self, cube_id: str, call: Call, *, tokenizer: str | None = None) -> None:
         self.cube_id = cube_id
         self._call = call
+        self._tokenizer = tokenizer  # for budgets, where a search names no other
 
     async def add(
         self,
@@ -116,31 +152,40 @@ class AsyncCube:
         as_of: Any = None,
         known_at: Any = None,
         budget_tokens: int | None = None,
+        tokenizer: str | Path | None = None,
+        render: Literal["prompt"] | None = None,
         neighbours: int = 0,
         recipe: str | None = None,
         consistency: str | None = None,
-    ) -> list[SearchHit]:
-        """The best hits, best first: 20, or under a budget as many as fit. See `AsyncMemOS.search`."""
+    ) -> SearchHits:
+        """The best hits, best first: 20, or under a budget as many as fit. See `AsyncMemOS.search`.
+
+        With `render="prompt"`, the result's `prompt` is the text that a model should see.
+        """
         check_query(query)
         recipe_named(recipe)
-        wanted_hits(top_k, budget_tokens)
-        hits: list[SearchHit] = await self._call(
-            self.cube_id,
-            "search",
-            {
-                "query": query,
-                "top_k": top_k,
-                "filters": filters,
-                "threshold": threshold,
-                "explain": explain,
-                "as_of": _time(as_of, "as_of"),
-                "known_at": _time(known_at, "known_at"),
-                "budget_tokens": budget_tokens,
-                "neighbours": neighbours,
-                "recipe": recipe,
-                "consistency": consistency,
-            },
+        wanted = await wanted_answer(
+            top_k, budget_tokens, render, self._tokenizer if tokenizer is None else tokenizer
         )
+        found = await self.candidates(
+            query,
+            top_k=top_k,
+            filters=filters,
+            threshold=threshold,
+            explain=explain,
+            as_of=as_of,
+            known_at=known_at,
+            budget_tokens=budget_tokens,
+            neighbours=neighbours,
+            recipe=recipe,
+            consistency=consistency,
+        )
+        return await answer_with(found, wanted)
+
+    async def candidates(self, query: str, **options: Unpack[Asked]) -> list[SearchHit]:
+        """What `search` makes its answer from: `top_k` hits, or enough to fill a budget."""
+        times = {name: _time(options.get(name), name) for name in ("as_of", "known_at")}
+        hits: list[SearchHit] = await self._call(self.cube_id, "search", {"query": query, **options, **times})
         return hits
 
     async def get(

@@ -6,13 +6,13 @@ import asyncio
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypedDict, Unpack
+from typing import Any, Literal, TypedDict, Unpack
 
-from memos_ray.arguments import check_query, wanted_hits
+from memos_ray.arguments import check_query
 from memos_ray.client import Connection
 from memos_ray.config import Settings
 from memos_ray.cube.requests import KEEP
-from memos_ray.cube_handle import AsyncCube
+from memos_ray.cube_handle import AsyncCube, answer_with, wanted_answer
 from memos_ray.errors import Invalid, NotFound
 from memos_ray.ids import new_op_id, resolve_cube_id
 from memos_ray.mem0_shape import (
@@ -79,7 +79,7 @@ class AsyncMemOS:
     async def cube(self, cube_id: str) -> AsyncCube:
         """A typed handle bound to one cube. The cube is created by its first write."""
         resolve_cube_id(cube_id=cube_id)
-        return AsyncCube(cube_id, (await self._ready()).call)
+        return AsyncCube(cube_id, (await self._ready()).call, tokenizer=self._settings.tokenizer)
 
     async def add(
         self,
@@ -180,6 +180,8 @@ class AsyncMemOS:
         as_of: Any = None,
         known_at: Any = None,
         budget_tokens: int | None = None,
+        tokenizer: str | Path | None = None,
+        render: Literal["prompt"] | None = None,
         neighbours: int = 0,
         recipe: str | None = None,
         consistency: str | None = None,
@@ -192,7 +194,10 @@ class AsyncMemOS:
         """The memories that answer the query best, from one cube or several.
 
         `as_of` asks what was true then, `known_at` what had been recorded then. `budget_tokens` packs as many
-        hits as fit: `top_k` at most, or 1000; without a budget, `top_k` is 20 unless given. `neighbours` adds
+        hits as fit, laid out as passages: `top_k` at most, or 1000; without a budget, `top_k` is 20 unless given.
+        `render="prompt"` adds that text, "prompt": what an LLM should see, in order of time, with dates and speakers;
+        empty if nothing was found. `tokenizer` says what counts a budget: a `tokenizer.json`, a folder that holds one,
+        or a hub id in the local cache; default: the setting, else an approximation. `neighbours` adds
         that many turns before and after each hit. `recipe` is "plain", "fast", "default" or "best". A hit's `score` is
         the chance that it is evidence, 0 to 1, so that `threshold` means the same for every query. `filters` may hold
         the ids, as mem0's do. A cube that does not exist yet has no hits.
@@ -201,7 +206,10 @@ class AsyncMemOS:
             raise Invalid("no reranker is configured; leave rerank=False", argument="rerank")
         check_query(query)
         recipe_named(recipe)
-        k = wanted_hits(one_number(top_k, limit), budget_tokens)
+        k = one_number(top_k, limit)
+        wanted = await wanted_answer(
+            k, budget_tokens, render, self._settings.tokenizer if tokenizer is None else tokenizer
+        )
         ids, rest = scoped_filters(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         if cube_ids is not None:
             if cube_id is not None or not cube_ids or isinstance(cube_ids, str):
@@ -215,12 +223,12 @@ class AsyncMemOS:
             targets[target] = within(rest, ids, scope)
         connection = await self._ready()
 
-        async def ask(target: str, wanted: dict[str, Any] | None) -> list[SearchHit]:
+        async def ask(target: str, scoped: dict[str, Any] | None) -> list[SearchHit]:
             try:
-                return await AsyncCube(target, connection.call).search(
+                return await AsyncCube(target, connection.call).candidates(
                     query,
-                    top_k=k,
-                    filters=wanted,
+                    top_k=wanted.top_k,
+                    filters=scoped,
                     threshold=threshold,
                     explain=explain,
                     as_of=as_of,
@@ -235,11 +243,10 @@ class AsyncMemOS:
                     raise
                 return []
 
-        per_cube = await asyncio.gather(*(ask(t, wanted) for t, wanted in targets.items()))
-        hits = (
-            per_cube[0] if len(per_cube) == 1 else merge_hits(per_cube, top_k=k, budget_tokens=budget_tokens)
-        )
-        return {"results": [hit.to_dict() for hit in hits]}
+        per_cube = await asyncio.gather(*(ask(t, scoped) for t, scoped in targets.items()))
+        found = await answer_with(per_cube[0] if len(per_cube) == 1 else merge_hits(per_cube), wanted)
+        results = {"results": [hit.to_dict() for hit in found]}
+        return results if found.prompt is None else {**results, "prompt": found.prompt}
 
     async def get(
         self, memory_id: str, *, as_of: Any = None, known_at: Any = None, **ids: Unpack[CubeIds]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from datetime import datetime
 from enum import StrEnum
@@ -192,13 +192,18 @@ class Explanation:
 
 @dataclass(frozen=True, slots=True)
 class SearchHit(_Quick):
-    """A memory that a search found. `tokens` is the length of its rendered text when a budget was given."""
+    """A memory that a search found.
+
+    `tokens`, when a budget was given: what it adds to the passages that it came into. `place` is the number of the
+    memory in its cube, in the order in which they were first recorded: it orders what was said at the same time.
+    """
 
     cube_id: str
     item: MemoryItem
     score: float
     explanation: Explanation | None = None
     tokens: int | None = None
+    place: int = 0
 
     def to_dict(self) -> dict[str, Any]:
         """mem0's shape (`id`, `memory`, `score`) with everything that this system adds."""
@@ -211,6 +216,33 @@ class SearchHit(_Quick):
         if self.tokens is not None:
             d["tokens"] = self.tokens
         return d
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """Memories that stand under one heading (a session's day, a document's section), of one cube.
+
+    `hits` are in the order of `text`; `sources` are theirs, and those of repeats that the text leaves out.
+    """
+
+    text: str
+    hits: tuple[SearchHit, ...]
+    sources: tuple[Source, ...]
+
+
+class SearchHits(list[SearchHit]):
+    """The hits of a search, best first.
+
+    Under a budget, or with `render="prompt"`, `passages` has them as they stand in the text that a model should see, in
+    its order; `prompt` is that text, if it was asked for.
+    """
+
+    def __init__(
+        self, hits: Iterable[SearchHit] = (), passages: tuple[Passage, ...] = (), prompt: str | None = None
+    ) -> None:
+        super().__init__(hits)
+        self.passages = passages
+        self.prompt = prompt
 
 
 def to_jsonable(value: Any) -> Any:

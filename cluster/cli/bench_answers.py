@@ -17,7 +17,7 @@ from cluster.cli.output import new_table
 from cluster.cli.session import Session
 from memos_ray import __version__
 from memos_ray.bench import locomo as retrieval
-from memos_ray.bench.end_to_end.contexts import FULL, MEMORY, full_context, search_context
+from memos_ray.bench.end_to_end.contexts import FULL, MEMORY, full_context
 from memos_ray.bench.end_to_end.keys import data_fingerprint, read_keys
 from memos_ray.bench.end_to_end.plan import Estimate, Limits, Plan, estimate, make_plan
 from memos_ray.bench.end_to_end.prompts import fingerprint
@@ -244,8 +244,9 @@ class _Memory:
                     top_k=options.hits(),
                     budget_tokens=options.budget_tokens,
                     recipe=options.recipe,
+                    render="prompt",
                 )
-            return search_context(hits), lap.seconds
+            return hits.prompt or "", lap.seconds
 
         return search
 

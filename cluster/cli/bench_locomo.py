@@ -34,7 +34,10 @@ def locomo(
     ] = None,
     only: Annotated[list[str] | None, typer.Option(help="Only this conversation; may be repeated.")] = None,
     budget_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Pack results to this many tokens.")
+        int | None, typer.Option(min=1, help="Items are the passages of prompts of this many tokens.")
+    ] = None,
+    tokenizer: Annotated[
+        str | None, typer.Option(help="Count them with this tokenizer: see `memos-ray search`.")
     ] = None,
     quick: Annotated[bool, typer.Option("--quick", help="Only the first conversation.")] = False,
     max_seconds: Annotated[
@@ -111,7 +114,7 @@ def locomo(
     if answer is None or judge is None:
         if estimate_only or any(given is not None for given in (top_k, recipe, systems, categories, limit)):
             raise Invalid(f"there is an option of “{_PANEL}” without these two", argument="answer")
-        return _retrieval(session, data, conversations, out, budget_tokens, max_seconds or 1800.0)
+        return _retrieval(session, data, conversations, out, budget_tokens, tokenizer, max_seconds or 1800.0)
     if out is not None:
         raise Invalid("--out holds what searches returned; the answers are in --state", argument="out")
     options = load("cluster.cli.bench_answers").Options(
@@ -150,11 +153,14 @@ def _retrieval(
     conversations: list[Conversation],
     out: Path | None,
     budget_tokens: int | None,
+    tokenizer: str | None,
     max_seconds: float,
 ) -> int:
     from memos_ray.bench import locomo as bench
+    from memos_ray.bench.packed import Packing
     from memos_ray.bench.report import Deadline, Report
 
+    packing = None if budget_tokens is None else Packing.read(budget_tokens, tokenizer)
     report = Report("memos-ray bench locomo", command_line())
     with (
         tempfile.TemporaryDirectory(prefix="memos-ray-bench-", ignore_cleanup_errors=True) as scratch,
@@ -170,11 +176,11 @@ def _retrieval(
                 pids=lambda cube_id: processes(memory, cube_id),
                 step=step,
                 deadline=Deadline(max_seconds),
-                budget_tokens=budget_tokens,
+                packing=packing,
             )
     if out is not None:
         bench.write_result(out, result, system="memos_ray", split=str(data.resolve()))
         session.note(f"result file: {out}")
-    bench.fill_report(report, conversations, result)
+    bench.fill_report(report, conversations, result, packing)
     recall_table(session, report)
     return finish(session, report, hide="recall|all|ndcg|mrr")

@@ -72,8 +72,18 @@ def search(
         str | None, typer.Option(help="Only what was recorded by this time, ISO 8601.")
     ] = None,
     budget_tokens: Annotated[
-        int | None, typer.Option(min=1, help="Stop at this many tokens of text.")
+        int | None, typer.Option(min=1, help="As many as fit this many tokens, laid out as --prompt does.")
     ] = None,
+    tokenizer: Annotated[
+        str | None,
+        typer.Option(
+            help="Count tokens with this tokenizer.json, the one in this folder, or that of a model in the hub's "
+            "local cache."
+        ),
+    ] = None,
+    prompt: Annotated[
+        bool, typer.Option("--prompt", help="Print only the text that a model should see.")
+    ] = False,
     recipe: Annotated[
         Literal["plain", "fast", "default", "best"], typer.Option(help="How much work goes into the search.")
     ] = "default",
@@ -89,19 +99,23 @@ def search(
             as_of=as_of,
             known_at=known_at,
             budget_tokens=budget_tokens,
+            tokenizer=tokenizer,
+            render="prompt" if prompt else None,
             recipe=recipe,
             explain=explain,
             **scope(cube, user, agent),
         )
     if session.as_json:
         session.emit(answer)
+    elif prompt and answer["prompt"]:
+        session.stdout.write(answer["prompt"] + "\n")
     elif answer["results"]:
         session.out.print(hits_table(answer["results"], explain=explain))
         if explain:
             session.out.print(signals_table(answer["results"]))
             session.out.print(understood(answer["results"][0]["explanation"]["query"]))
     else:
-        session.note("nothing found")
+        session.note("nothing found" if budget_tokens is None else "nothing found that fits the budget")
 
 
 def get(

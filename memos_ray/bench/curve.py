@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, Any
 from memos_ray.bench import locomo, metrics
 from memos_ray.bench.locomo_data import CATEGORIES, Conversation, Question
 from memos_ray.bench.report import Deadline, Report, quantile
-from memos_ray.retrieval.budget import approximate_tokens, pack
+from memos_ray.retrieval.budget import approximate_tokens
+from memos_ray.retrieval.packing import pack_hits
 from memos_ray.retrieval.render import render
 from memos_ray.types import SearchHit
 
@@ -92,13 +93,14 @@ def _asked(question: Question, hits: Sequence[SearchHit]) -> Asked:
     sources = [locomo.turns_of(hit.item) for hit in hits]
     texts = [render(hit.item) for hit in hits]
     lengths = [approximate_tokens(text) for text in texts]
-    packed = [pack(zip(texts, lengths, strict=True), budget, most=KS[-1]) for budget in BUDGETS]
+    packed = [pack_hits(hits, budget_tokens=budget) for budget in BUDGETS]
+    shown = [[[s.turn for s in passage.sources if s.turn] for passage in p.passages] for p in packed]
     return Asked(
         question.category,
         recall=tuple(metrics.recall(sources, question.gold, k) for k in KS),
         tokens=tuple(sum(lengths[:k]) for k in KS),
-        budget_recall=tuple(metrics.recall([sources[i] for i in p], question.gold, len(p)) for p in packed),
-        budget_hits=tuple(map(len, packed)),
+        budget_recall=tuple(metrics.recall(items, question.gold, len(items)) for items in shown),
+        budget_hits=tuple(len(p.hits) for p in packed),
     )
 
 
@@ -112,12 +114,11 @@ def _really(
         curve.seconds[k].append(time.perf_counter() - begun)
         curve.same += [hit.item.id for hit in given] == ids[:k]
         curve.compared += 1
-    texts = [render(hit.item) for hit in hits]
     for budget in BUDGETS:
-        packed = pack(((text, approximate_tokens(text)) for text in texts), budget, most=KS[-1])
-        given = cube.search(question.text, budget_tokens=budget, recipe=recipe)
-        curve.same += [hit.item.id for hit in given] == [ids[i] for i in packed]
-        curve.exceeded += sum(approximate_tokens(render(hit.item)) for hit in given) > budget
+        packed = pack_hits(hits, budget_tokens=budget)
+        given = cube.search(question.text, budget_tokens=budget, recipe=recipe, render="prompt")
+        curve.same += given.prompt == packed.text
+        curve.exceeded += approximate_tokens(given.prompt or "") > budget
         curve.compared += 1
 
 

@@ -19,10 +19,11 @@ import numpy as np
 
 from memos_ray.bench import metrics
 from memos_ray.bench.locomo_data import CATEGORIES, Conversation, Question
+from memos_ray.bench.packed import Packing, fill_packed
 from memos_ray.bench.report import Deadline, Report, cpu_seconds, quantile, timed
 from memos_ray.retrieval.bm25 import TextIndex
 from memos_ray.retrieval.render import render
-from memos_ray.types import MemoryItem
+from memos_ray.types import MemoryItem, SearchHit
 
 if TYPE_CHECKING:
     from memos_ray.sync import MemOS
@@ -49,9 +50,12 @@ def run(
     pids: Callable[[str], Sequence[int]],
     step: Step,
     deadline: Deadline,
-    budget_tokens: int | None = None,
+    packing: Packing | None = None,
 ) -> Result:
-    """Ingests and asks everything. `pids(cube_id)` names the processes whose CPU time counts."""
+    """Ingests and asks everything. `pids(cube_id)` names the processes whose CPU time counts.
+
+    Items are hits, the first 200; with a `packing`, the passages of a prompt of that budget.
+    """
     result = Result()
     for conversation in conversations:
         cube_id = f"{cube_prefix}:{conversation.id}"
@@ -62,7 +66,7 @@ def run(
                 result.complete = False
                 return result
             step(f"{conversation.id}: questions", n + 1, len(conversation.questions))
-            result.queries.append(_ask(memory, cube_id, question, workers, budget_tokens))
+            result.queries.append(_ask(memory, cube_id, question, workers, packing))
     return result
 
 
@@ -93,18 +97,30 @@ def ingest(
 
 
 def _ask(
-    memory: MemOS, cube_id: str, question: Question, pids: Sequence[int], budget_tokens: int | None
+    memory: MemOS, cube_id: str, question: Question, pids: Sequence[int], packing: Packing | None
 ) -> dict[str, Any]:
     cube = memory.cube(cube_id)
     before, begun = cpu_seconds(pids), time.perf_counter()
-    hits = cube.search(question.text, top_k=K, budget_tokens=budget_tokens)
+    if packing is None:
+        hits = cube.search(question.text, top_k=K)
+    else:
+        hits = cube.search(
+            question.text,
+            budget_tokens=packing.budget_tokens,
+            tokenizer=packing.tokenizer,
+            render="prompt",
+        )
     seconds, after = time.perf_counter() - begun, cpu_seconds(pids)
     return {
         "qid": question.id,
         "seconds": seconds,
         "cpu": after - before if before is not None and after is not None else None,
-        "items": [{"text": render(hit.item), "sources": turns_of(hit.item)} for hit in hits],
+        **(_listed(hits) if packing is None else packing.shown(hits)),
     }
+
+
+def _listed(hits: Sequence[SearchHit]) -> dict[str, Any]:
+    return {"items": [{"text": render(hit.item), "sources": turns_of(hit.item)} for hit in hits]}
 
 
 def turns_of(item: MemoryItem) -> list[str]:
@@ -152,13 +168,17 @@ def bm25_floor(conversations: Sequence[Conversation]) -> list[dict[str, Any]]:
     return queries
 
 
-def fill_report(report: Report, conversations: Sequence[Conversation], result: Result) -> None:
+def fill_report(
+    report: Report,
+    conversations: Sequence[Conversation],
+    result: Result,
+    packing: Packing | None = None,
+) -> None:
     """Figures and checks of a run."""
-    found, floor = score(conversations, result.queries), score(conversations, bm25_floor(conversations))
-    for name, means in found.items():
-        for metric, value in means.items():
-            if metric != "n":
-                report.figure(f"{name} {metric}", 100 * value, "%", note=f"n={means['n']:.0f}")
+    if packing is None:
+        _fill_ranked(report, conversations, result)
+    else:
+        fill_packed(report, conversations, result.queries, packing)
     seconds = [1000 * q["seconds"] for q in result.queries]
     if seconds:
         report.figure(
@@ -182,12 +202,21 @@ def fill_report(report: Report, conversations: Sequence[Conversation], result: R
                 held >= conversation.n_turns,
                 f"{held}/{conversation.n_turns}",
             )
+    if not result.complete:
+        report.notes.append("stopped by --max-seconds: questions not asked score 0, recall was not checked")
+
+
+def _fill_ranked(report: Report, conversations: Sequence[Conversation], result: Result) -> None:
+    found = score(conversations, result.queries)
+    for name, means in found.items():
+        for metric, value in means.items():
+            if metric != "n":
+                report.figure(f"{name} {metric}", 100 * value, "%", note=f"n={means['n']:.0f}")
     if result.complete:
+        floor = score(conversations, bm25_floor(conversations))
         mine, least = (s["categories 1-4"]["recall@10"] for s in (found, floor))
         report.check(
             "recall@10 is not below plain BM25",
             mine >= least,
             f"{100 * mine:.1f} % against {100 * least:.1f} %",
         )
-    else:
-        report.notes.append("stopped by --max-seconds: questions not asked score 0, recall was not checked")

@@ -326,7 +326,10 @@ class MemCube:
         recipe: str | None = None,
         consistency: Consistency = None,
     ) -> list[SearchHit]:
-        """See `AsyncMemOS.search`. Waits for the vectors of everything that was written before it."""
+        """See `AsyncMemOS.search`. Waits for the vectors of everything that was written before it.
+
+        Under a budget these are enough hits to fill it; which of them do is decided by who asks (`retrieval.answer`).
+        """
         check_query(query)
         options = SearchOptions(
             top_k=wanted_hits(top_k, budget_tokens),

@@ -28,7 +28,6 @@ from memos_ray.retrieval.neighbours import SessionOrder
 from memos_ray.retrieval.query import NameIndex, ParsedQuery, QueryParser, words_of
 from memos_ray.retrieval.query_vectors import QueryVectors
 from memos_ray.retrieval.question import Question, is_listing, kind_of, months_of
-from memos_ray.retrieval.render import render
 from memos_ray.retrieval.search import Ranked
 from memos_ray.retrieval.signals import Signal
 from memos_ray.retrieval.speakers import SpeakerIndex
@@ -112,7 +111,7 @@ class CubeSearcher:
             graph=self._graph,
             order=self._order,
             speakers=self._speakers,
-            rendered=lambda slot: render(state.item(slot)),
+            texts=state.texts,
             entities_of=lambda slot: state.item(slot).entities,
             shared=self._shared,
         )
@@ -146,7 +145,7 @@ class CubeSearcher:
                 item=item,
                 score=hit.score,
                 explanation=self._explanation(hit, query) if explain else None,
-                tokens=hit.tokens,
+                place=self._order.place(hit.slot),
             )
             for hit, item in zip(ranked, items, strict=True)
         ]

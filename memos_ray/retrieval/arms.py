@@ -15,11 +15,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from memos_ray.protocols import TokenCounter
 from memos_ray.retrieval import graph_arm
 from memos_ray.retrieval.arrays import Mask, Scores, Slots, best, fit_mask
 from memos_ray.retrieval.bm25 import TextIndex
-from memos_ray.retrieval.budget import approximate_tokens
 from memos_ray.retrieval.dense import DenseIndex
 from memos_ray.retrieval.fuse import fuse
 from memos_ray.retrieval.graph_arm import Ranker
@@ -52,8 +50,8 @@ class EmbeddedQuery:
 class CubeIndexes:
     """What one cube is searched with; all of it speaks of slots.
 
-    `facts(slots)` says what they are, `rendered(slot)` is the text a reader gets (needed for `budget_tokens`);
-    `entities_of(slot)` names a memory's entities (for explanations); `shared` is `signals.hop.SharedWords` without
+    `facts(slots)` says what they are, `texts(slots)` what they hold (needed for `budget_tokens`); `entities_of(slot)`
+    names a memory's entities (for explanations); `shared` is `signals.hop.SharedWords` without
     the given terms, under a mask.
     """
 
@@ -64,10 +62,9 @@ class CubeIndexes:
     graph: Ranker | None = None
     order: SessionOrder | None = None
     speakers: SpeakerIndex | None = None
-    rendered: Callable[[int], str] | None = None
+    texts: Callable[[Sequence[int]], Sequence[str]] | None = None
     entities_of: Callable[[int], Collection[str]] | None = None
     shared: Callable[[Slots, Slots, Sequence[str], Mask], Signal] | None = None
-    count_tokens: TokenCounter = approximate_tokens
 
 
 @dataclass(frozen=True, slots=True)

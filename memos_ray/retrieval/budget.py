@@ -1,4 +1,4 @@
-"""Packing into a token budget, and counting tokens without a tokenizer."""
+"""Filling a token budget, and counting tokens without a tokenizer."""
 
 from __future__ import annotations
 
@@ -8,7 +8,11 @@ from collections.abc import Hashable, Iterable
 from memos_ray.errors import Invalid
 from memos_ray.text.script import CJK_CLASS
 
-_PIECES = re.compile(f"([A-Za-z]+)|([0-9]+)|([{CJK_CLASS}])|([^\\W\\d_{CJK_CLASS}]+)|([^\\s\\w]|_)")
+# One match a token: a regular expression without groups takes half the time of one whose groups are looked at.
+_PIECES = re.compile(
+    "[A-Za-z]{4}(?=[A-Za-z]{4})|[A-Za-z]+|\\d{1,2}"
+    f"|[{CJK_CLASS}]|[^\\W\\d_{CJK_CLASS}]{{1,3}}|[^\\s\\w]|_"
+)
 
 
 def approximate_tokens(text: str) -> int:
@@ -17,17 +21,7 @@ def approximate_tokens(text: str) -> int:
     A Latin word costs 1, and 1 more for every 4 letters after the first 4; digits cost 1 per 2; a CJK
     character, a punctuation mark or a symbol costs 1; other scripts' words cost 1 per 3 letters.
     """
-    total = 0
-    for latin, digits, _, other, _ in _PIECES.findall(text):
-        if latin:
-            total += 1 + max(0, len(latin) - 4) // 4
-        elif digits:
-            total += (len(digits) + 1) // 2
-        elif other:
-            total += (len(other) + 2) // 3
-        else:
-            total += 1
-    return total
+    return len(_PIECES.findall(text))
 
 
 def pack(costs: Iterable[tuple[Hashable, int]], budget_tokens: int, *, most: int) -> list[int]:

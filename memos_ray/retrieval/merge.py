@@ -5,20 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import attrgetter
 
-from memos_ray.protocols import TokenCounter
-from memos_ray.retrieval.budget import approximate_tokens, pack
-from memos_ray.retrieval.render import render
 from memos_ray.types import SearchHit
 
 
-def merge_hits(
-    per_cube: Sequence[Sequence[SearchHit]],
-    *,
-    top_k: int,
-    budget_tokens: int | None = None,
-    count_tokens: TokenCounter = approximate_tokens,
-) -> list[SearchHit]:
-    """The `top_k` best hits of all cubes by `score`, packed into `budget_tokens` if given.
+def merge_hits(per_cube: Sequence[Sequence[SearchHit]]) -> list[SearchHit]:
+    """The hits of all cubes by `score`, best first.
 
     Fused ranks alone say nothing across cubes (every cube has a first hit, however poor), so a cube's search
     scales its scores by how near its best hit is to the query (see `search.relevance`); that is what is
@@ -28,12 +19,4 @@ def merge_hits(
     distinct: dict[tuple[str, str], SearchHit] = {}
     for hit in ordered:
         distinct.setdefault((hit.cube_id, hit.item.id), hit)
-    hits = list(distinct.values())
-    if budget_tokens is not None:
-        texts = [render(hit.item) for hit in hits]
-        tokens = [
-            hit.tokens if hit.tokens is not None else count_tokens(text)
-            for hit, text in zip(hits, texts, strict=True)
-        ]
-        hits = [hits[i] for i in pack(zip(texts, tokens, strict=True), budget_tokens, most=top_k)]
-    return hits[:top_k]
+    return list(distinct.values())

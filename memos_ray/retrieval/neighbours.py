@@ -54,6 +54,10 @@ class SessionOrder:
                 self._previous[later] = slot
                 later = self._older[later]
 
+    def place(self, slot: int) -> int:
+        """The number of the memory at `slot`: memories that came to be later have higher ones."""
+        return self._memory[slot]
+
     def around(self, slot: int, mask: Mask, reach: int) -> list[int]:
         """Up to `reach` slots under `mask` before and after that at `slot`, in order of time, without it."""
         before: list[int] = []

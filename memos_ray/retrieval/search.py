@@ -1,4 +1,4 @@
-"""One cube's search: the arms are asked, their first hits ranked by all signals, and the result packed. No storage, no
+"""One cube's search: the arms are asked, their first hits ranked by all signals, and the result cut. No storage, no
 clock.
 
     dense, text, window, graph -> candidates -> signals -> ranker (twice) -> neighbours -> top_k / budget_tokens
@@ -9,7 +9,7 @@ missing: no vectors yet, no graph. What a search may see is the mask it is given
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -27,7 +27,7 @@ from memos_ray.retrieval.arms import (
     ask_arms,
 )
 from memos_ray.retrieval.arrays import Mask
-from memos_ray.retrieval.budget import pack
+from memos_ray.retrieval.budget import approximate_tokens, pack
 from memos_ray.retrieval.fuse import fuse
 from memos_ray.retrieval.neighbours import SessionOrder
 from memos_ray.retrieval.query import ParsedQuery
@@ -37,6 +37,8 @@ from memos_ray.retrieval.recipe import DEFAULT_RECIPE, Recipe
 from memos_ray.types import ArmScore, SignalScore
 
 _BUDGET_DEPTH = 200  # hits that a token budget is filled from
+_SPARE = 2  # times the budget that the hits for it may have: those who count and lay them out have a choice
+_SPARE_HITS = 50  # beyond `top_k`, as some may say the same or be too long
 _FUSED_DEPTH = 100  # hits of each arm whose ranks are fused
 
 
@@ -45,7 +47,8 @@ class SearchOptions:
     """What the caller wants back.
 
     `neighbours`: so many messages before and after each hit come right behind it. `threshold`: hits that
-    score lower are left out. `budget_tokens`: as many hits as fit, `top_k` at most.
+    score lower are left out. `budget_tokens`: enough hits to fill it, whoever counts (`packing.pack_hits` then lays out
+    those that fit).
     """
 
     top_k: int = 20
@@ -69,8 +72,8 @@ class SearchOptions:
 class Ranked:
     """One hit. `score` is the chance that it is evidence, 0..1, comparable across queries and cubes.
 
-    `arms`, `signals`, `matched_terms` and `matched_entities` are filled for `explain`; `tokens` if there is a budget.
-    `neighbour_of` is the slot of the hit that brought this one in, if it is here for that alone.
+    `arms`, `signals`, `matched_terms` and `matched_entities` are filled for `explain`. `neighbour_of` is the slot of
+    the hit that brought this one in, if it is here for that alone.
     """
 
     slot: int
@@ -80,7 +83,6 @@ class Ranked:
     neighbour_of: int | None = None
     matched_terms: tuple[str, ...] = ()
     matched_entities: tuple[str, ...] = ()
-    tokens: int | None = None
 
 
 def search(
@@ -117,7 +119,7 @@ def search(
         hits = hits[: options.top_k]
     if options.neighbours and indexes.order is not None:
         hits = _with_neighbours(hits, indexes.order, mask, options.neighbours)
-    hits = _packed(hits, indexes, options)
+    hits = _cut(hits, indexes, options)
     if not options.explain:
         return hits
     return [_explained(hit, indexes, query, asked.rankings, found) for hit in hits]
@@ -163,22 +165,20 @@ def _with_neighbours(hits: list[Ranked], order: SessionOrder, mask: Mask, reach:
     return result
 
 
-def _packed(hits: list[Ranked], indexes: CubeIndexes, options: SearchOptions) -> list[Ranked]:
+def _cut(hits: list[Ranked], indexes: CubeIndexes, options: SearchOptions) -> list[Ranked]:
+    """`top_k` of `hits`; under a budget, those that would fit one `_SPARE` times as large.
+
+    Counted without a tokenizer and without what stands around a text: that is done where the hits of all cubes come
+    together, by the model's own tokenizer. This only keeps what travels there small.
+    """
     if options.budget_tokens is None:
         return hits[: options.top_k]
-    rendered = indexes.rendered
-    if rendered is None:
-        raise Invalid("budget_tokens needs indexes with `rendered`", argument="budget_tokens")
-    costs: list[int] = []
-
-    def measured() -> Iterator[tuple[str, int]]:
-        for hit in hits:
-            text = rendered(hit.slot)
-            costs.append(indexes.count_tokens(text))
-            yield text, costs[-1]
-
-    taken = pack(measured(), options.budget_tokens, most=options.top_k)
-    return [replace(hits[i], tokens=costs[i]) for i in taken]
+    if indexes.texts is None:
+        raise Invalid("budget_tokens needs indexes with `texts`", argument="budget_tokens")
+    texts = indexes.texts([hit.slot for hit in hits])
+    costs = ((hit.slot, approximate_tokens(text)) for hit, text in zip(hits, texts, strict=True))
+    most = options.top_k + _SPARE_HITS
+    return [hits[i] for i in pack(costs, _SPARE * options.budget_tokens, most=most)]
 
 
 def _explained(

@@ -62,7 +62,7 @@ class LocalCubes:
     async def cube(self, cube_id: str) -> AsyncCube:
         """A handle like `MemOS.cube`'s."""
         resolve_cube_id(cube_id=cube_id)
-        return AsyncCube(cube_id, self.call)
+        return AsyncCube(cube_id, self.call, tokenizer=self.settings.tokenizer)
 
     async def active(self, cube_id: str, *, create: bool = True) -> MemCube:
         """The active cube itself. Raises `NotFound` if there is none and `create` is False."""

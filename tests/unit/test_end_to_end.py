@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from scripted_chat import KEYS, locomo_file
 
 from memos_ray.bench.end_to_end import prompts
-from memos_ray.bench.end_to_end.contexts import FULL, MEMORY, NONE, full_context, search_context
+from memos_ray.bench.end_to_end.contexts import FULL, MEMORY, NONE, full_context
 from memos_ray.bench.end_to_end.keys import read_keys
 from memos_ray.bench.end_to_end.plan import (
     ANSWER_TOKENS,
@@ -28,7 +29,8 @@ from memos_ray.bench.locomo_data import read_locomo
 from memos_ray.bench.report import Report
 from memos_ray.errors import Conflict, Corrupt, Invalid
 from memos_ray.retrieval.budget import approximate_tokens
-from memos_ray.types import Kind, MemoryItem, SearchHit, Source
+from memos_ray.retrieval.packing import pack_hits
+from memos_ray.types import Kind, Link, LinkType, MemoryItem, SearchHit, Source
 
 SETTINGS = {"answer_model": "a", "top_k": 20}
 
@@ -114,28 +116,26 @@ def test_the_documentation_has_both_prompts_in_full():
 
 def test_both_contexts_have_one_form_and_the_order_of_time(data):
     talk = read_locomo(data)[0]
-    lines = full_context(talk).splitlines()
-    assert lines[:2] == [
-        "2023-05-08 Ann: Yesterday I got myself a boat!",
-        "2023-05-08 Bo: Waves make me feel sick. [shares a deck]",
+    whole = full_context(talk)
+    assert whole.splitlines()[:3] == [
+        "2023-05-08",
+        "Ann: Yesterday I got myself a boat!",
+        "Bo: Waves make me feel sick. [shares a deck]",
     ]
     hits = []
     for session in reversed(talk.sessions):
-        for turn in reversed(session.turns):
-            source = Source(turn=turn.id, speaker=turn.speaker, role="user", said_at=session.when)
-            when = session.when
-            item = MemoryItem(turn.id, turn.text, Kind.MESSAGE, when, None, when, when, sources=(source,))
+        before: tuple[Link, ...] = ()
+        for n, turn in enumerate(session.turns):
+            when = session.when + timedelta(microseconds=n)
+            source = Source(
+                turn=turn.id, speaker=turn.speaker, role="user", said_at=when, session=session.name
+            )
+            item = MemoryItem(
+                turn.id, turn.text, Kind.MESSAGE, when, None, when, when, sources=(source,), links=before
+            )
+            before = (Link(LinkType.FOLLOWS, turn.id),)
             hits.append(SearchHit("c", item, 1.0))
-    assert search_context(hits).splitlines() == lines
-
-
-def test_turn_ten_comes_after_turn_nine(data):
-    when = read_locomo(data)[0].sessions[0].when
-    items = [
-        MemoryItem(t, t, Kind.MESSAGE, when, None, when, when, sources=(Source(turn=t, said_at=when),))
-        for t in ("D1:10", "D1:9")
-    ]
-    assert "D1:9" in search_context([SearchHit("c", i, 1.0) for i in items]).splitlines()[0]
+    assert pack_hits(hits).text == whole
 
 
 def test_keys_have_the_ids_of_the_questions(data):

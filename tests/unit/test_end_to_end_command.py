@@ -80,7 +80,7 @@ def test_from_question_to_table(typed):
     assert len(prompts) == 8
     for prompt in prompts:
         assert not any(key and key in prompt for key, _ in KEYS.values())
-        assert "2023-05-08 Ann: Yesterday I got myself a boat!\n" in prompt
+        assert "\n2023-05-08\nAnn: Yesterday I got myself a boat!\n" in prompt
         assert "Ignore {braces}." in prompt
     assert set(chat.answered.values()) == {
         2,

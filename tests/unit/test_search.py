@@ -5,8 +5,10 @@ import pytest
 
 from memos_ray.errors import Invalid
 from memos_ray.models.embedder import HashEmbedder
+from memos_ray.retrieval.answer import Wanted, answer
 from memos_ray.retrieval.arms import CubeIndexes, EmbeddedQuery
 from memos_ray.retrieval.bm25 import TextIndex
+from memos_ray.retrieval.budget import approximate_tokens
 from memos_ray.retrieval.dense import DenseIndex
 from memos_ray.retrieval.merge import merge_hits
 from memos_ray.retrieval.neighbours import SessionOrder
@@ -79,7 +81,10 @@ class Cube:
     def indexes(self, **changes):
         entities = {1: {"Dolomites"}, 2: {"Clara"}}
         parts = {"dense": self.dense, "graph": self.graph, "order": self.order, "speakers": self.speakers}
-        parts |= {"rendered": lambda s: TURNS[s][1], "entities_of": lambda s: entities.get(s, ())}
+        parts |= {
+            "texts": lambda slots: [TURNS[s][1] for s in slots],
+            "entities_of": lambda s: entities.get(s, ()),
+        }
         return CubeIndexes(self.text, facts, **{**parts, **changes})
 
     async def ask(self, question, indexes=None, vector=True, **options):
@@ -198,11 +203,14 @@ async def test_neighbours_follow_their_hit_in_order_of_time(cube):
     assert [h.neighbour_of for h in hits] == [None, 2, None, 3]  # 3 is a hit itself, by the words before it
 
 
-async def test_budget_counts_tokens_of_the_rendered_text(cube):
-    hits = await cube.ask("cat", budget_tokens=20)
-    assert 0 < sum(h.tokens for h in hits) <= 20
-    with pytest.raises(Invalid, match="rendered"):
-        await cube.ask("cat", cube.indexes(rendered=None), budget_tokens=20)
+async def test_a_budget_gets_enough_hits_to_choose_from_and_no_more(cube):
+    every = await cube.ask("cat", top_k=6)
+    hits = await cube.ask("cat", top_k=6, budget_tokens=10)
+    tokens = sum(approximate_tokens(TURNS[h.slot][1]) for h in hits)
+    assert hits == every[: len(hits)]
+    assert 10 <= tokens <= 20 < sum(approximate_tokens(text) for _, text in TURNS)
+    with pytest.raises(Invalid, match="texts"):
+        await cube.ask("cat", cube.indexes(texts=None), budget_tokens=20)
     with pytest.raises(Invalid, match="budget_tokens"):
         await cube.ask("cat", budget_tokens=0)
 
@@ -284,25 +292,22 @@ def test_order_follows_versions_under_a_view():
     assert order.previous(gone)[2] == -1
 
 
-def hit(cube_id, item_id, score, text="some text here", tokens=None):
+def hit(cube_id, item_id, score, text="some text here"):
     when = datetime(2024, 1, 1, tzinfo=UTC)
-    return SearchHit(
-        cube_id, MemoryItem(item_id, text, Kind.FACT, when, None, when, when), score, tokens=tokens
-    )
+    return SearchHit(cube_id, MemoryItem(item_id, text, Kind.FACT, when, None, when, when), score)
 
 
 def test_hits_of_cubes_merge_by_score():
-    merged = merge_hits(
-        [[hit("a", "1", 0.9), hit("a", "2", 0.2)], [hit("b", "1", 0.5), hit("b", "1", 0.5)]], top_k=3
-    )
+    merged = merge_hits([[hit("a", "1", 0.9), hit("a", "2", 0.2)], [hit("b", "1", 0.5), hit("b", "1", 0.5)]])
     assert [(h.cube_id, h.item.id) for h in merged] == [("a", "1"), ("b", "1"), ("a", "2")]
-    assert merge_hits([], top_k=3) == []
+    assert merge_hits([]) == []
 
 
 def test_merged_hits_keep_the_budget_and_drop_repeated_texts():
-    per_cube = [[hit("a", "1", 0.9, "one", 6)], [hit("b", "1", 0.8, "one", 6), hit("b", "2", 0.7, "two", 5)]]
-    merged = merge_hits(per_cube, top_k=5, budget_tokens=11)
-    assert [(h.cube_id, h.item.id) for h in merged] == [("a", "1"), ("b", "2")]
+    per_cube = [[hit("a", "1", 0.9, "one")], [hit("b", "1", 0.8, "one"), hit("b", "2", 0.7, "two")]]
+    found = answer(merge_hits(per_cube), Wanted(5, budget_tokens=18))
+    assert [(h.cube_id, h.item.id) for h in found] == [("a", "1"), ("b", "2")]
+    assert [p.text for p in found.passages] == ["2024-01-01 a\n- one", "2024-01-01 b\n- two"]
 
 
 def test_the_weights_of_a_recipe_are_a_setting():

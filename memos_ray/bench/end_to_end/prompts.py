@@ -11,8 +11,8 @@ from typing import Any
 
 NO_MESSAGES = "(none)"
 
-ANSWER = """Below are messages from a conversation between two people, in the order in which they were sent. Each line \
-begins with the day it was sent (year-month-day) and the sender. Messages may be missing in between.
+ANSWER = """Below are messages from a conversation between two people, in the order in which they were sent, each \
+behind its sender, under the day (year-month-day). … stands where messages are left out.
 
 {context}
 

@@ -13,6 +13,7 @@ from memos_ray.cube.requests import KEEP, SnapshotResult, WriteResult
 from memos_ray.ids import check_id, new_op_id
 from memos_ray.ingest.timestamps import parse_utc
 from memos_ray.retrieval.recipe import recipe_named
+from memos_ray.retrieval.rerank import Places
 from memos_ray.types import HistoryEntry, MemoryItem, SearchHit
 
 Scope = Mapping[str, str]
@@ -119,8 +120,10 @@ class AsyncCube:
         neighbours: int = 0,
         recipe: str | None = None,
         consistency: str | None = None,
+        places: Places | None = None,
     ) -> list[SearchHit]:
-        """The best hits, best first: 20, or under a budget as many as fit. See `AsyncMemOS.search`."""
+        """The best hits, best first: 20, or under a budget as many as fit. See `AsyncMemOS.search`, which also reranks:
+        `places` are what came of that."""
         check_query(query)
         recipe_named(recipe)
         wanted_hits(top_k, budget_tokens)
@@ -139,6 +142,7 @@ class AsyncCube:
                 "neighbours": neighbours,
                 "recipe": recipe,
                 "consistency": consistency,
+                **({} if places is None else {"places": places}),
             },
         )
         return hits

@@ -6,6 +6,7 @@ import sys
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 from rich.text import Text
 
 from cluster.cli.output import (
@@ -77,6 +78,9 @@ def search(
     recipe: Annotated[
         Literal["plain", "fast", "default", "best"], typer.Option(help="How much work goes into the search.")
     ] = "default",
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Let the configured reranker put the best 50 in order.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why each one was found, signal by signal.")
     ] = False,
@@ -90,12 +94,16 @@ def search(
             known_at=known_at,
             budget_tokens=budget_tokens,
             recipe=recipe,
+            rerank=rerank,
             explain=explain,
             **scope(cube, user, agent),
         )
     if session.as_json:
         session.emit(answer)
-    elif answer["results"]:
+        return
+    if rerank and answer["rerank"]["error"]:
+        session.note(f"not reranked: {escape(answer['rerank']['error'])}")
+    if answer["results"]:
         session.out.print(hits_table(answer["results"], explain=explain))
         if explain:
             session.out.print(signals_table(answer["results"]))

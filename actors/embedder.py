@@ -39,6 +39,11 @@ class EmbedderActor:
         """`QueryVectors`. Queries go before documents."""
         return await self._reply(self._encode_query(text))
 
+    async def work(self) -> tuple[int, int]:
+        """(batches given to the model, texts in them) since it was loaded, for those who want to measure it."""
+        embedder = await self._ready()
+        return embedder.passes, embedder.texts
+
     def pid(self) -> int:
         """The process, for those who want to measure it."""
         return os.getpid()

@@ -8,6 +8,7 @@ import os
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
+from actors.once import Once, with_all_cores
 from memos_ray.config import Settings
 from memos_ray.errors import MemosError, Unavailable
 from memos_ray.models.batching import BatchingEmbedder
@@ -24,7 +25,7 @@ class EmbedderActor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._loading: asyncio.Task[BatchingEmbedder] | None = None
+        self._loaded = Once(lambda: self._load())
 
     async def info(self) -> Reply:
         """`EmbedderInfo`, once the model is loaded."""
@@ -37,6 +38,11 @@ class EmbedderActor:
     async def encode_query(self, text: str) -> Reply:
         """`QueryVectors`. Queries go before documents."""
         return await self._reply(self._encode_query(text))
+
+    async def work(self) -> tuple[int, int]:
+        """(batches given to the model, texts in them) since it was loaded, for those who want to measure it."""
+        embedder = await self._ready()
+        return embedder.passes, embedder.texts
 
     def pid(self) -> int:
         """The process, for those who want to measure it."""
@@ -64,27 +70,14 @@ class EmbedderActor:
         return await (await self._ready()).encode_query(text)
 
     async def _ready(self) -> BatchingEmbedder:
-        if self._loading is None:
-            self._loading = asyncio.create_task(self._load())
-        loading = self._loading
-        try:
-            return await asyncio.shield(loading)
-        except BaseException:
-            failed = loading.done() and (loading.cancelled() or loading.exception() is not None)
-            # What failed once may work at the next call; but another waiter may have begun that already.
-            if failed and self._loading is loading:
-                self._loading = None
-            raise
+        return await self._loaded()
 
     async def _load(self) -> BatchingEmbedder:
         if not from_hub(
             self._settings.embedder
         ):  # so that nothing waits for a network which may not be there
             os.environ.setdefault("HF_HUB_OFFLINE", "1")
-        # Ray sets OMP_NUM_THREADS=1 for actors that ask for no CPU, so torch's own default would be one thread.
-        threads = self._settings.embed_threads or os.cpu_count() or 1
-        settings = self._settings.model_copy(update={"embed_threads": threads})
-        inner = await asyncio.to_thread(make_embedder, settings)
+        inner = await asyncio.to_thread(make_embedder, with_all_cores(self._settings))
         embedder = BatchingEmbedder(inner, max_batch=self._settings.embed_batch)
         await embedder.embed(["warm up"])
         return embedder

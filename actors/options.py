@@ -11,6 +11,7 @@ from typing import Any
 
 DIRECTORY_NAME = "directory"
 EMBEDDER_NAME = "embedder"
+RERANKER_NAME = "reranker"
 HOST_PREFIX = "host:"
 
 # Soft state only, rebuilt from the registry and from the hosts that answer: restart for ever. Calls are not
@@ -31,6 +32,9 @@ EMBEDDER: dict[str, Any] = {
     "max_task_retries": 0,
     "max_concurrency": 1_000,
 }
+
+# The same; there is one only where a reranker is configured.
+RERANKER: dict[str, Any] = EMBEDDER
 
 # Never restarted by Ray: a blank actor of the warm pool takes a dead one's cube in milliseconds, where a
 # restart takes seconds; and only the directory may attach a cube. No task retries: a retried write must

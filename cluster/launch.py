@@ -1,7 +1,7 @@
 """Joins a running system, or starts one on this machine.
 
-A system is a Ray cluster with a directory actor and an embedder actor in one namespace. It has one set of
-settings, those of whoever started it.
+A system is a Ray cluster with a directory actor and an embedder actor (and a reranker actor, where one is configured)
+in one namespace. It has one set of settings, those of whoever started it.
 """
 
 from __future__ import annotations
@@ -19,7 +19,15 @@ from typing import Any
 
 import ray
 
-from actors.options import DIRECTORY, DIRECTORY_NAME, EMBEDDER, EMBEDDER_NAME, HOST_PREFIX
+from actors.options import (
+    DIRECTORY,
+    DIRECTORY_NAME,
+    EMBEDDER,
+    EMBEDDER_NAME,
+    HOST_PREFIX,
+    RERANKER,
+    RERANKER_NAME,
+)
 from cluster import local_head
 from cluster.address import LOCAL, cluster_address
 from memos_ray import _siblings
@@ -28,7 +36,7 @@ from memos_ray.errors import Invalid, Unavailable
 
 _START_TIMEOUT_S = 120.0
 _OF_THE_CLIENT = frozenset({"address", "namespace", "call_timeout_s", "tokenizer"})
-_SECRET = frozenset({"embedder_api_key", "llm_api_key"})
+_SECRET = frozenset({"embedder_api_key", "reranker_api_key", "llm_api_key"})
 
 # Ray is one per process: who uses the cluster that this process started, and where it is.
 _lock = threading.RLock()
@@ -47,6 +55,7 @@ class System:
     settings: Settings
     directory: Any
     embedder: Any
+    reranker: Any  # None where none is configured
     started_ray: bool
 
 
@@ -68,7 +77,8 @@ def connect(settings: Settings) -> System:
                 running = _find(DIRECTORY_NAME, settings.namespace)
             joined = joined_settings(settings, _settings_of(running))
             embedder = _find(EMBEDDER_NAME, settings.namespace)
-            system = System(joined, running, embedder, _own_cluster is not None)
+            reranker = _find(RERANKER_NAME, settings.namespace) if joined.reranker else None
+            system = System(joined, running, embedder, reranker, _own_cluster is not None)
         except BaseException:
             _end_unused()
             raise
@@ -160,9 +170,10 @@ def _end_system(settings: Settings, directory: Any) -> None:
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
             logging.getLogger(__name__).warning("host %s did not drain: %s", entry["name"], error)
         ray.kill(host)
-    embedder = _find(EMBEDDER_NAME, settings.namespace)
-    if embedder is not None:
-        ray.kill(embedder)
+    for name in (EMBEDDER_NAME, RERANKER_NAME):
+        model = _find(name, settings.namespace)
+        if model is not None:
+            ray.kill(model)
 
 
 def _ensure_ray(settings: Settings) -> None:
@@ -267,6 +278,11 @@ def _create(settings: Settings) -> None:
         .options(name=EMBEDDER_NAME, namespace=settings.namespace, get_if_exists=True, **EMBEDDER)
         .remote(settings)
     )
+    if settings.reranker:
+        reranker_actor = _siblings.load("actors.reranker").RerankerActor
+        ray.remote(reranker_actor).options(
+            name=RERANKER_NAME, namespace=settings.namespace, get_if_exists=True, **RERANKER
+        ).remote(settings)
     ray.remote(directory_actor).options(
         name=DIRECTORY_NAME, namespace=settings.namespace, get_if_exists=True, **DIRECTORY
     ).remote(settings, embedder)

@@ -9,15 +9,15 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import ray
 
 from memos_ray import _siblings
 from memos_ray.config import Settings
-from memos_ray.errors import MemosError, Moved, Overloaded, Retryable, Unavailable
-from memos_ray.wire import Located, Reply
+from memos_ray.errors import Invalid, MemosError, Moved, Overloaded, Retryable, Unavailable
+from memos_ray.wire import Located, Reply, Reranking
 
 _GONE = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError)
 
@@ -31,6 +31,7 @@ class Connection:
         self.settings: Settings = system.settings
         self.started_ray: bool = system.started_ray
         self._directory = system.directory
+        self._reranker = system.reranker
         self._located: dict[str, Located] = {}
 
     async def call(
@@ -68,6 +69,35 @@ class Connection:
                 await attempts.pause(Unavailable(f"the directory does not answer: {error}", what="directory"))
             except Retryable as error:
                 await attempts.pause(error)
+
+    def check_reranker(self) -> None:
+        """Raises `Invalid` if the system has none."""
+        if self._reranker is None:
+            raise Invalid(
+                "no reranker is configured: leave rerank=False, or start the system with the setting `reranker` "
+                "(MEMOS_RAY_RERANKER) at 'cross-encoder:<path or hub id>' or 'openai:<model>'",
+                argument="rerank",
+            )
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> Reranking:
+        """What the system's reranker says of `texts`; waits through one restart of its process, within the time of one
+        call. Raises `Unavailable`."""
+        self.check_reranker()
+        try:
+            async with asyncio.timeout(self.settings.call_timeout_s):
+                try:
+                    reply: Reply = await self._reranker.rerank.remote(query, list(texts))
+                except _GONE:
+                    await asyncio.sleep(0.5)
+                    reply = await self._reranker.rerank.remote(query, list(texts))
+        except TimeoutError:
+            raise Unavailable(
+                f"the reranker gave no answer within {self.settings.call_timeout_s:g} s", what="reranker"
+            ) from None
+        except ray.exceptions.RayError as error:
+            raise Unavailable(f"the reranker does not answer: {error}", what="reranker") from error
+        said: Reranking = reply.unwrap()
+        return said
 
     async def _locate(self, cube_id: str, create: bool, suspect: str | None, attempts: _Attempts) -> Located:
         located: Located = await attempts.one(self._directory.locate.remote(cube_id, create, suspect))

@@ -12,6 +12,7 @@ from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 Durability = Literal["process", "power"]
+CROSS_ENCODER, OPENAI = "cross-encoder", "openai"
 BUILT_IN = ("minilm", "minilm-fp32", "hash")  # embedders that come with the package
 
 
@@ -35,7 +36,9 @@ class Settings(BaseSettings):
     embedder_url: str = Field("https://api.openai.com/v1", description="Base URL for 'openai:' embedders.")
     embedder_api_key: str | None = Field(None, description="Bearer token for 'openai:' embedders.")
     embed_batch: int = Field(64, ge=1, le=4096, description="Texts in one batch of the embedder.")
-    embed_threads: int = Field(0, ge=0, description="Threads of the embedder's model; 0: one for each core.")
+    embed_threads: int = Field(
+        0, ge=0, description="Threads of the embedder's model, and of a cross-encoder; 0: one for each core."
+    )
     ranker: Literal["dialogue", "made"] = Field(
         "dialogue",
         description="Weights of the ranker: 'dialogue' was fitted on LoCoMo (CC BY-NC 4.0), 'made' on own data.",
@@ -46,6 +49,13 @@ class Settings(BaseSettings):
         description="What `budget_tokens` is counted with: a tokenizer.json, a folder that holds one, or a hub id in "
         "the local cache. None: an approximation.",
     )
+    reranker: str | None = Field(
+        None,
+        description="What `search(…, rerank=True)` asks: 'cross-encoder:<path or hub id>' of sentence-transformers, "
+        "or 'openai:<model>' of a chat server.",
+    )
+    reranker_url: str = Field("http://localhost:11434/v1", description="Base URL for 'openai:' rerankers.")
+    reranker_api_key: str | None = Field(None, description="Bearer token for 'openai:' rerankers.")
 
     llm_model: str | None = Field(
         None, description="Model for LLM extraction (infer=True). None: rules only."
@@ -78,6 +88,19 @@ class Settings(BaseSettings):
     def _absolute(cls, value: str) -> str:
         """Actors run in folders of their own, so a local root is made absolute where it is first read."""
         return value if "://" in value else str(Path(value).expanduser().resolve())
+
+    @field_validator("reranker")
+    @classmethod
+    def _known_reranker(cls, value: str | None) -> str | None:
+        if value is None or not value.strip():
+            return None
+        kind, _, model = (part.strip() for part in value.partition(":"))
+        if kind not in (CROSS_ENCODER, OPENAI) or not model:
+            raise ValueError(
+                f"{value!r:.100} is neither '{CROSS_ENCODER}:<path or hub id>' nor '{OPENAI}:<model>'"
+            )
+        folder = Path(model).expanduser()
+        return f"{kind}:{folder.resolve() if kind == CROSS_ENCODER and folder.is_dir() else model}"
 
     @field_validator("embedder")
     @classmethod

@@ -17,6 +17,7 @@ from memos_ray.ingest.timestamps import parse_utc
 from memos_ray.models.token_counter import token_counter
 from memos_ray.retrieval.answer import Wanted, answer
 from memos_ray.retrieval.recipe import recipe_named
+from memos_ray.retrieval.rerank import Places
 from memos_ray.types import HistoryEntry, MemoryItem, SearchHit, SearchHits
 
 Scope = Mapping[str, str]
@@ -45,6 +46,7 @@ class Asked(TypedDict, total=False):
     neighbours: int
     recipe: str | None
     consistency: str | None
+    places: Places | None  # what came of reranking
 
 
 async def wanted_answer(
@@ -158,7 +160,7 @@ class AsyncCube:
         recipe: str | None = None,
         consistency: str | None = None,
     ) -> SearchHits:
-        """The best hits, best first: 20, or under a budget as many as fit. See `AsyncMemOS.search`.
+        """The best hits, best first: 20, or under a budget as many as fit. See `AsyncMemOS.search`, which also reranks.
 
         With `render="prompt"`, the result's `prompt` is the text that a model should see.
         """

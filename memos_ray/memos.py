@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-from memos_ray.arguments import check_query
+from memos_ray.arguments import check_flag, check_query
 from memos_ray.client import Connection
 from memos_ray.config import Settings
 from memos_ray.cube.requests import KEEP
 from memos_ray.cube_handle import AsyncCube, answer_with, wanted_answer
-from memos_ray.errors import Invalid, NotFound
+from memos_ray.errors import Invalid, NotFound, Retryable
 from memos_ray.ids import new_op_id, resolve_cube_id
 from memos_ray.mem0_shape import (
     added,
@@ -27,7 +28,11 @@ from memos_ray.mem0_shape import (
 )
 from memos_ray.retrieval.merge import merge_hits
 from memos_ray.retrieval.recipe import recipe_named
+from memos_ray.retrieval.render import render
+from memos_ray.retrieval.rerank import RERANKED, Reranked, reranked
 from memos_ray.types import SearchHit
+
+log = logging.getLogger(__name__)
 
 
 class CubeIds(TypedDict, total=False):
@@ -201,9 +206,13 @@ class AsyncMemOS:
         that many turns before and after each hit. `recipe` is "plain", "fast", "default" or "best". A hit's `score` is
         the chance that it is evidence, 0 to 1, so that `threshold` means the same for every query. `filters` may hold
         the ids, as mem0's do. A cube that does not exist yet has no hits.
+
+        `rerank=True`: the configured reranker puts the best 50 hits of all cubes in order, before neighbours, packing
+        and `threshold`. Scores stay with the places, so that they fall along the new order (see `retrieval.rerank`).
+        The answer's "rerank" says by whom, and in "error" why not, if it failed: then the order is the ranker's. Raises
+        `Invalid` if no reranker is configured.
         """
-        if rerank:
-            raise Invalid("no reranker is configured; leave rerank=False", argument="rerank")
+        check_flag(rerank, "rerank")
         check_query(query)
         recipe_named(recipe)
         k = one_number(top_k, limit)
@@ -222,31 +231,50 @@ class AsyncMemOS:
             target, scope = resolve_cube_id(cube_id=name, **ids)
             targets[target] = within(rest, ids, scope)
         connection = await self._ready()
+        how: dict[str, Any] = {
+            "as_of": as_of,
+            "known_at": known_at,
+            "recipe": recipe,
+            "consistency": consistency,
+        }
 
-        async def ask(target: str, scoped: dict[str, Any] | None) -> list[SearchHit]:
+        async def ask(target: str, scoped: dict[str, Any] | None, **more: Any) -> list[SearchHit]:
             try:
                 return await AsyncCube(target, connection.call).candidates(
-                    query,
-                    top_k=wanted.top_k,
-                    filters=scoped,
-                    threshold=threshold,
-                    explain=explain,
-                    as_of=as_of,
-                    known_at=known_at,
-                    budget_tokens=budget_tokens,
-                    neighbours=neighbours,
-                    recipe=recipe,
-                    consistency=consistency,
+                    query, filters=scoped, **how, **more
                 )
             except NotFound as error:
                 if error.fields.get("what") != "cube":
                     raise
                 return []
 
-        per_cube = await asyncio.gather(*(ask(t, scoped) for t, scoped in targets.items()))
-        found = await answer_with(per_cube[0] if len(per_cube) == 1 else merge_hits(per_cube), wanted)
-        results = {"results": [hit.to_dict() for hit in found]}
-        return results if found.prompt is None else {**results, "prompt": found.prompt}
+        new_order = None
+        if rerank:
+            connection.check_reranker()
+            first = await asyncio.gather(*(ask(t, scoped, top_k=RERANKED) for t, scoped in targets.items()))
+            new_order = await _reranked(connection, query, merge_hits(first)[:RERANKED])
+        per_cube = await asyncio.gather(
+            *(
+                ask(
+                    target,
+                    scoped,
+                    top_k=wanted.top_k,
+                    threshold=threshold,
+                    explain=explain,
+                    budget_tokens=budget_tokens,
+                    neighbours=neighbours,
+                    **({} if new_order is None else {"places": new_order.places(target)}),
+                )
+                for target, scoped in targets.items()
+            )
+        )
+        hits = per_cube[0] if len(per_cube) == 1 else merge_hits(per_cube)
+        found = await answer_with(hits if new_order is None else new_order.explained(hits), wanted)
+        return {
+            "results": [hit.to_dict() for hit in found],
+            **({} if found.prompt is None else {"prompt": found.prompt}),
+            **({} if new_order is None else {"rerank": new_order.about()}),
+        }
 
     async def get(
         self, memory_id: str, *, as_of: Any = None, known_at: Any = None, **ids: Unpack[CubeIds]
@@ -403,6 +431,7 @@ class AsyncMemOS:
             "data": connection.settings.data,
             "namespace": connection.settings.namespace,
             "embedder": connection.settings.embedder,
+            "reranker": connection.settings.reranker,
             "hosts": [listed(h) for h in hosts],
             "active_cubes": sum(h.cube_id is not None for h in hosts),
         }
@@ -434,6 +463,18 @@ def make_settings(settings: Settings | None, overrides: Mapping[str, Any]) -> Se
         return Settings(**{**base, **{k: v for k, v in overrides.items() if v is not None}})
     except ValueError as error:
         raise Invalid(f"settings: {error}", argument="settings") from error
+
+
+async def _reranked(connection: Connection, query: str, hits: Sequence[SearchHit]) -> Reranked:
+    """One call for all hits. A reranker that fails is told of in what comes back."""
+    if not hits:
+        return Reranked()
+    try:
+        said = await connection.rerank(query, [render(hit.item) for hit in hits])
+        return reranked(hits, said.scores.tolist(), said.fingerprint)
+    except Retryable as error:
+        log.warning("the order of the ranker stays: %s", error)
+        return Reranked(error=str(error))
 
 
 def _ids(given: CubeIds) -> dict[str, str | None]:

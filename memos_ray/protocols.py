@@ -60,6 +60,24 @@ class Embedder(Protocol):
         ...
 
 
+@runtime_checkable
+class Reranker(Protocol):
+    """Says which of a search's first hits answer the query best, better and at more cost than the ranker."""
+
+    @property
+    def fingerprint(self) -> str:
+        """Names the model; changes whenever its order might."""
+        ...
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> NDArray[np.float32]:
+        """(len(texts),) float32, finite: the higher, the better the text answers the query.
+
+        Comparable within one call only. `texts` come in the ranker's order, which decides where scores are equal.
+        Raises `Unavailable` if it cannot.
+        """
+        ...
+
+
 class Extractor(Protocol):
     """Derives memories (facts, preferences, …) from messages that are already committed."""
 

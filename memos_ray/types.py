@@ -175,9 +175,20 @@ class AskedFor:
 
 
 @dataclass(frozen=True, slots=True)
+class RerankScore:
+    """What a reranker said of a hit: its score (comparable within this search only), its rank by it, and the position
+    that the ranker had given it (1 is best)."""
+
+    score: float
+    rank: int
+    before: int
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Why a hit is where it is. `arms` maps an arm's name to its raw score and rank; `signals` maps those of the ranker
-    to what they said, the largest contribution first; `query` is what was understood of the query.
+    to what they said, the largest contribution first; `query` is what was understood of the query; `rerank` is there if
+    the hit was reranked.
 
     `neighbour_of` names the hit that pulled this one in, if no arm found it by itself.
     """
@@ -188,6 +199,7 @@ class Explanation:
     neighbour_of: str | None = None
     matched_terms: tuple[str, ...] = ()
     matched_entities: tuple[str, ...] = ()
+    rerank: RerankScore | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memos_ray.errors import MemosError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,3 +56,11 @@ class EmbedderInfo:
     fingerprint: str
     dim: int
     token_dim: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reranking:
+    """What a reranker said of texts: (n,) scores, and its fingerprint."""
+
+    scores: NDArray[np.float32]
+    fingerprint: str

@@ -6,6 +6,7 @@ import sys
 from typing import Annotated, Literal
 
 import typer
+from rich.markup import escape
 from rich.text import Text
 
 from cluster.cli.output import (
@@ -87,6 +88,9 @@ def search(
     recipe: Annotated[
         Literal["plain", "fast", "default", "best"], typer.Option(help="How much work goes into the search.")
     ] = "default",
+    rerank: Annotated[
+        bool, typer.Option("--rerank", help="Let the configured reranker put the best 50 in order.")
+    ] = False,
     explain: Annotated[
         bool, typer.Option("--explain", help="Say why each one was found, signal by signal.")
     ] = False,
@@ -102,12 +106,16 @@ def search(
             tokenizer=tokenizer,
             render="prompt" if prompt else None,
             recipe=recipe,
+            rerank=rerank,
             explain=explain,
             **scope(cube, user, agent),
         )
     if session.as_json:
         session.emit(answer)
-    elif prompt and answer["prompt"]:
+        return
+    if rerank and answer["rerank"]["error"]:
+        session.note(f"not reranked: {escape(answer['rerank']['error'])}")
+    if prompt and answer["prompt"]:
         session.stdout.write(answer["prompt"] + "\n")
     elif answer["results"]:
         session.out.print(hits_table(answer["results"], explain=explain))

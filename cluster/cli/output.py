@@ -124,6 +124,8 @@ def why(explanation: Mapping[str, Any]) -> str:
     """An explanation in a few words: the rank in every arm that found it, and what matched."""
     arms = explanation.get("arms") or {}
     parts = [f"{name} #{arm['rank']}" for name, arm in sorted(arms.items(), key=lambda x: int(x[1]["rank"]))]
+    if said := explanation.get("rerank"):
+        parts.append(f"reranked #{said['before']} → #{said['rank']} ({said['score']:.2f})")
     if explanation.get("neighbour_of"):
         parts.append("neighbour")
     matched = [*(explanation.get("matched_terms") or ()), *(explanation.get("matched_entities") or ())]

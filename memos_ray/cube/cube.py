@@ -63,7 +63,8 @@ from memos_ray.retrieval.query import ParsedQuery
 from memos_ray.retrieval.query_vectors import QueryVectors
 from memos_ray.retrieval.rank import make_pool
 from memos_ray.retrieval.recipe import Recipe, recipe_named
-from memos_ray.retrieval.search import SearchOptions
+from memos_ray.retrieval.rerank import Places
+from memos_ray.retrieval.search import Placed, SearchOptions
 from memos_ray.retrieval.search import search as search_indexes
 from memos_ray.types import HistoryEntry, MemoryItem, SearchHit
 
@@ -325,10 +326,12 @@ class MemCube:
         neighbours: int = 0,
         recipe: str | None = None,
         consistency: Consistency = None,
+        places: Places | None = None,
     ) -> list[SearchHit]:
         """See `AsyncMemOS.search`. Waits for the vectors of everything that was written before it.
 
         Under a budget these are enough hits to fill it; which of them do is decided by who asks (`retrieval.answer`).
+        `places` are what a reranker made of the first hits of the same search.
         """
         check_query(query)
         options = SearchOptions(
@@ -347,7 +350,8 @@ class MemCube:
         if wanted is not None:
             mask = mask & wanted.mask(self._state)
         embedded = self._searcher.embedded(parsed, vectors, mask)
-        ranked = search_indexes(self._indexes(), parsed, embedded, mask, options)
+        placed = self._placed(places, mask) if places is not None else None
+        ranked = search_indexes(self._indexes(), parsed, embedded, mask, options, placed)
         return self._searcher.hits(ranked, parsed, explain=explain)
 
     async def ranking(self, query: str, recipe: Recipe) -> tuple[CubeIndexes, Pool, Mask, list[MemoryItem]]:
@@ -367,6 +371,14 @@ class MemCube:
         vectors = await self._upkeep.encode_query(parsed.dense_text)
         await self._upkeep.settled()
         return parsed, vectors
+
+    def _placed(self, places: Places, mask: Mask) -> Placed:
+        """By slot. What has gone since it was reranked is left out."""
+        state = self._state
+        by_number = dict(zip(state.numbers(places.scores).tolist(), places.scores.values(), strict=True))
+        slots = np.flatnonzero(mask & np.isin(state.slot_memory.view, [n for n in by_number if n >= 0]))
+        numbers = state.slot_memory.view[slots].tolist()
+        return Placed({s: by_number[n] for s, n in zip(slots.tolist(), numbers, strict=True)}, places.rest)
 
     def _indexes(self) -> CubeIndexes:
         return self._searcher.indexes(self._upkeep.dense, self._upkeep.tokens)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import calendar
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -37,6 +38,9 @@ from memos_ray.types import AskedFor, Explanation, LinkType, SearchHit
 
 _READABLE = 0.8  # share of a query's letters that the embedder must know for its vectors to count
 _SEED_WORDS = 100  # of one memory that lead to others
+_SEEDS_KEPT = (
+    1_000  # memories whose words are kept: the best of a search are often among the best of the next
+)
 _RARE = 0.02  # share of the memories that may hold a word which leads to others
 
 
@@ -60,6 +64,7 @@ class CubeSearcher:
         self._speakers = SpeakerIndex()
         self._names = NameIndex()
         self._facts = SlotFacts(state)
+        self._seed_words = lru_cache(maxsize=_SEEDS_KEPT)(self._words_of_slot)
         self._parser = QueryParser(self._names, self._speakers.names, self._text.query_terms, _asked)
         self._taken = 0
 
@@ -93,11 +98,9 @@ class CubeSearcher:
             return None
         if vectors.token_vectors is None or vectors.spans is None:
             return EmbeddedQuery(vectors.vector)
-        words = words_of(query.dense_text)
-        ends = np.array([end for _, _, end in words], np.int64)
-        at = np.searchsorted(ends, vectors.spans[:, 0], side="right").clip(max=max(0, len(words) - 1))
-        terms = [(tokenize(word) or [""])[0] for word, _, _ in words]
-        weights = self._text.idf(terms, mask)[at] if len(words) else np.ones(len(vectors.spans), np.float32)
+        terms, ends = _embedded_words(query.dense_text)
+        at = np.searchsorted(ends, vectors.spans[:, 0], side="right").clip(max=max(0, len(terms) - 1))
+        weights = self._text.idf(terms, mask)[at] if terms else np.ones(len(vectors.spans), np.float32)
         return EmbeddedQuery(vectors.vector, vectors.token_vectors, weights)
 
     def indexes(self, dense: DenseIndex | None, tokens: TokenIndex | None) -> CubeIndexes:
@@ -118,10 +121,9 @@ class CubeSearcher:
 
     def _shared(self, seeds: Slots, slots: Slots, terms: Sequence[str], mask: Mask) -> Signal:
         """See `signals.hop`: the part that `slots` hold of the idf of the rare words of `seeds`, without `terms`."""
-        texts = self._state.texts(seeds)
-        words = list(
-            dict.fromkeys(t for text in texts for t in tokenize(text)[:_SEED_WORDS] if t not in terms)
-        )
+        asked = frozenset(terms)
+        of_seeds = (t for seed in seeds.tolist() for t in self._seed_words(seed) if t not in asked)
+        words = list(dict.fromkeys(of_seeds))
         frequencies = self._text.frequencies(words, mask)
         rare = np.flatnonzero((frequencies >= 2) & (frequencies <= max(2.0, _RARE * len(self._text))))
         holding, counts = self._text.found([words[i] for i in rare.tolist()], mask)
@@ -132,6 +134,9 @@ class CubeSearcher:
         holds = (counts[:, at] > 0) & (holding[at] == slots)
         shares: Signal = (weights / weights.sum()) @ holds.astype(np.float32)
         return shares
+
+    def _words_of_slot(self, slot: int) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(tokenize(self._state.texts([slot])[0])[:_SEED_WORDS]))
 
     def hits(self, ranked: Iterable[Ranked], query: ParsedQuery, *, explain: bool) -> list[SearchHit]:
         """Slots -> hits with their memories."""
@@ -194,6 +199,14 @@ class CubeSearcher:
                     follows = targets[i]
                     break
             yield _Features(slot, speaker, names, follows)
+
+
+@lru_cache(maxsize=1_000)
+def _embedded_words(text: str) -> tuple[tuple[str, ...], NDArray[np.int64]]:
+    """The term of each word of an embedded text ("" for none), and where the word ends."""
+    words = words_of(text)
+    terms = tuple((tokenize(word) or [""])[0] for word, _, _ in words)
+    return terms, np.array([end for _, _, end in words], np.int64)
 
 
 def _read(text: str, vectors: QueryVectors) -> float:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from typing import Annotated, Any, Literal
 
@@ -10,12 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from memos_ray.errors import Invalid
 from memos_ray.ingest.timestamps import parse_utc
+from memos_ray.models.answers import json_of
 
 MAX_ITEMS = 32  # of one answer; the rest is dropped
 MAX_TEXT = 500  # characters of one memory: longer ones are no single statement
 _MAX_ENTITIES = 12
-_FENCED = re.compile(r"\A\s*```(?:json)?\s*\n(.*?)\n?\s*```\s*\Z", re.DOTALL)
-_THOUGHTS = re.compile(r"\A\s*<think>.*?</think>", re.DOTALL)
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 Name = Annotated[str, Field(max_length=200)]
@@ -86,12 +84,7 @@ def read_answer(reply: str, message_count: int) -> list[Extracted]:
     A code fence around the JSON and thoughts before it are forgiven. A position of a message that does not
     exist is not: where a memory comes from must be right.
     """
-    text = _THOUGHTS.sub("", reply)
-    fenced = _FENCED.match(text)
-    try:
-        data = json.loads(fenced[1] if fenced else text)
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise ValueError(f"not valid JSON: {error}") from None
+    data = json_of(reply)
     items = data.get("memories") if isinstance(data, dict) else None
     if not isinstance(items, list):
         raise ValueError('the answer must be an object with a list under "memories"')  # noqa: TRY004 - told to the model

@@ -114,7 +114,10 @@ class BatchingEmbedder:
         self._queue_limit = queue_limit
         self._cached_queries = cached_queries
         self._cache: OrderedDict[str, QueryVectors] = OrderedDict()
+        self._asked: dict[str, asyncio.Future[list[Row]]] = {}  # queries that are being embedded
         self._worker: asyncio.Task[None] | None = None
+        self.passes = 0  # batches that the inner embedder was given, and the texts in them
+        self.texts = 0
         self._texts_per_s = 500.0  # a first guess, for `retry_after_s`
 
     @property
@@ -146,17 +149,36 @@ class BatchingEmbedder:
         return as_documents(found) if len(texts) < _INLINE else await asyncio.to_thread(as_documents, found)
 
     async def encode_query(self, text: str) -> QueryVectors:
-        """What a cube is asked with. Goes before all documents, and is remembered. See `encode`."""
+        """What a cube is asked with. Goes before all documents, and is remembered. See `encode`.
+
+        Who asks for a text that is being embedded for another gets that one's vectors: a search asks many cubes at
+        once, and all but those that know a name in the query want the same text.
+        """
         check_texts([text], "text")
         known = self._cache.get(text)
+        if known is not None:
+            self._cache.move_to_end(text)
+            return known
+        tokens = self.token_dim > 0
+        asked = self._asked.get(text)
+        if asked is None:
+            asked = self._asked[text] = self._put(Job([text], query=True, tokens=tokens))
+            asked.add_done_callback(lambda done: self._answered(text, done))
+        try:
+            rows = await asyncio.shield(asked)  # a caller that leaves does not take it from the others
+        except Exception as error:
+            raise _own(error) from None
+        known = self._cache.get(text)  # another who waited may have made it of the rows already
         if known is None:
-            rows = await self._queued(Job([text], query=True, tokens=self.token_dim > 0))
-            known = self._cache[text] = as_query(self._joined(rows, self.token_dim > 0))
+            known = self._cache[text] = as_query(self._joined(rows, tokens))
             while len(self._cache) > self._cached_queries:
                 self._cache.popitem(last=False)
-        else:
-            self._cache.move_to_end(text)
         return known
+
+    def _answered(self, text: str, done: asyncio.Future[list[Row]]) -> None:
+        del self._asked[text]
+        if not done.cancelled():
+            done.exception()  # told to those who waited, if anybody still does
 
     async def encode(
         self,
@@ -176,12 +198,13 @@ class BatchingEmbedder:
         if not len(texts):
             return await self._inner.encode(texts, tokens=tokens)
         job = Job(list(texts), False, contexts if contexts is None else list(contexts), tokens)
-        return self._joined(await self._queued(job), tokens)
+        return self._joined(await self._put(job), tokens)
 
     def _joined(self, rows: list[Row], tokens: bool) -> Encoded:
         return Encoded.join(rows, len(rows[0][0]), self.token_dim if tokens else 0)
 
-    async def _queued(self, job: Job) -> list[Row]:
+    def _put(self, job: Job) -> asyncio.Future[list[Row]]:
+        """Queues it; what comes back are its rows."""
         waiting = self._batcher.waiting
         if waiting and waiting + len(job.texts) > self._queue_limit:
             message = f"{waiting} texts wait to be embedded; with {len(job.texts)} more it would be over"
@@ -193,7 +216,7 @@ class BatchingEmbedder:
         self._batcher.put(job)
         if self._worker is None or self._worker.done():
             self._worker = loop.create_task(self._work())
-        return await job.done
+        return job.done
 
     async def _work(self) -> None:
         while batch := self._batcher.take():
@@ -201,6 +224,7 @@ class BatchingEmbedder:
 
     async def _run(self, batch: list[Part]) -> None:
         started = asyncio.get_running_loop().time()
+        self.passes, self.texts = self.passes + 1, self.texts + len(batch)
         contexts = [job.context(i) for job, i in batch]
         try:
             found = await self._inner.encode(
@@ -232,6 +256,9 @@ def _deliver(batch: Iterable[Part], found: Encoded) -> None:
 def _fail(jobs: Iterable[Job], error: Exception) -> None:
     for job in jobs:
         if job.done is not None and not job.done.done():
-            # Each caller gets an exception of its own: a shared one would collect all their tracebacks.
-            own = type(error)(error.message, **error.fields) if isinstance(error, MemosError) else error
-            job.done.set_exception(own)
+            job.done.set_exception(_own(error))
+
+
+def _own(error: Exception) -> Exception:
+    """Each caller gets an exception of its own: a shared one would collect all their tracebacks."""
+    return type(error)(error.message, **error.fields) if isinstance(error, MemosError) else error

@@ -1,12 +1,15 @@
-"""Settings -> an embedder. Imports only what the choice needs."""
+"""Settings -> an embedder, a reranker. Imports only what the choice needs."""
 
 from __future__ import annotations
 
 import os
 
-from memos_ray.config import BUILT_IN, Settings
+from memos_ray.config import BUILT_IN, CROSS_ENCODER, OPENAI, Settings
 from memos_ray.errors import Invalid
-from memos_ray.protocols import Embedder
+from memos_ray.protocols import Embedder, Reranker
+
+_DEADLINE_S = 45.0  # of a chat model with all retries: a search waits for it
+_TIMEOUT_S = 30.0
 
 
 def make_embedder(settings: Settings) -> Embedder:
@@ -49,3 +52,35 @@ def from_hub(embedder: str) -> bool:
     """Whether that is a hub id, which may have to be downloaded: neither built in, nor a server, nor a folder."""
     name = embedder.strip()
     return name not in BUILT_IN and not name.startswith("openai:") and not os.path.isdir(name)
+
+
+def make_reranker(settings: Settings) -> Reranker:
+    """The reranker that `settings.reranker` names; see there. May take seconds, and block, to load a model.
+
+    Raises `Invalid` if it names none and `Unavailable` if the model cannot be loaded.
+    """
+    kind, _, model = (settings.reranker or "").partition(":")
+    if kind == CROSS_ENCODER:
+        from memos_ray.models.cross_encoder import CrossEncoderReranker
+
+        return CrossEncoderReranker(model, threads=settings.embed_threads)
+    if kind == OPENAI:
+        from memos_ray.models.chat import OpenAIChat
+        from memos_ray.models.chat_reranker import ChatReranker
+
+        chat = OpenAIChat(
+            model,
+            base_url=settings.reranker_url,
+            api_key=settings.reranker_api_key,
+            timeout_s=_TIMEOUT_S,
+            deadline_s=_DEADLINE_S,
+            retries=2,
+        )
+        return ChatReranker(chat, name=model)
+    raise Invalid("no reranker is configured: set `reranker`", argument="reranker")
+
+
+def reranker_from_hub(settings: Settings) -> bool:
+    """Whether that is a hub id, which may have to be downloaded."""
+    kind, _, model = (settings.reranker or "").partition(":")
+    return kind == CROSS_ENCODER and not os.path.isdir(model)

@@ -37,7 +37,7 @@ class SentenceTransformerEmbedder:
         """
         self._model = _load(model, threads)
         self._batch = batch
-        self._fingerprint = _fingerprint(file_safe(Path(model).name if model else PACKAGED), self._model)
+        self._fingerprint = model_fingerprint(file_safe(Path(model).name if model else PACKAGED), self._model)
         self._dim = int(self._model.get_embedding_dimension())
         self._kept, self._token_dim = _tokens(self._model)
         self._thread = ThreadPoolExecutor(1, "embedder")
@@ -147,7 +147,8 @@ def _tokens(model: Any) -> tuple[NDArray[np.bool_], int]:
     return kept_tokens(backend), int(width())
 
 
-def _fingerprint(name: str, model: Any) -> str:
+def model_fingerprint(name: str, model: Any) -> str:
+    """`<name>-<16 hex digits>` of any sentence-transformers model."""
     import torch
 
     digest = hashlib.sha256()

@@ -36,9 +36,16 @@ class ParsedQuery:
     question: Question = NO_QUESTION
 
 
-def words_of(text: str) -> list[tuple[str, int, int]]:
+def _words(text: str) -> tuple[tuple[str, int, int], ...]:
+    return tuple((normalise(m.group()), m.start(), m.end()) for m in _WORDS.finditer(text))
+
+
+@lru_cache(
+    maxsize=100
+)  # one query is looked at for speakers, for shortened names, for entities and for its tokens
+def words_of(text: str) -> tuple[tuple[str, int, int], ...]:
     """(normalised word, start, end) of the words of `text`; every CJK character is a word."""
-    return [(normalise(m.group()), m.start(), m.end()) for m in _WORDS.finditer(text)]
+    return _words(text)
 
 
 class NameIndex:
@@ -60,7 +67,7 @@ class NameIndex:
         if name in self._given:
             return
         self._given.add(name)
-        key = tuple(word for word, _, _ in words_of(name))
+        key = tuple(word for word, _, _ in _words(name))
         if key and key not in self._names:
             self._names[key] = name
             self._longest[key[0]] = max(self._longest.get(key[0], 0), len(key))

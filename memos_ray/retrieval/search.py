@@ -85,16 +85,26 @@ class Ranked:
     matched_entities: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Scores of slots that a reranker has put in order; every other slot scores `rest` at most (see `rerank`)."""
+
+    scores: Mapping[int, float]
+    rest: float
+
+
 def search(
     indexes: CubeIndexes,
     query: ParsedQuery,
     vectors: EmbeddedQuery | None,
     mask: Mask,
     options: SearchOptions | None = None,
+    placed: Placed | None = None,
 ) -> list[Ranked]:
     """The hits for `query` among the slots that `mask` shows, best first.
 
-    `vectors` are those of the embedded `query.dense_text`; None leaves what is dense or late out.
+    `vectors` are those of the embedded `query.dense_text`; None leaves what is dense or late out. `placed` slots have
+    been reranked.
     """
     options = options or SearchOptions()
     recipe = options.recipe
@@ -112,6 +122,8 @@ def search(
     if len(hits) < wanted:
         highest = 0.5 * hits[-1].score if hits else _nearness(indexes, query, asked.rankings)
         hits += _fused(asked.rankings, {hit.slot for hit in hits}, highest)
+    if placed is not None:
+        hits = _placed(hits, placed)
     if options.threshold is not None:
         hits = [hit for hit in hits if hit.score >= options.threshold]
     # Under a budget, a hit that does not fit leaves room for one further down.
@@ -136,6 +148,15 @@ def _fused(rankings: Rankings, known: Collection[int], highest: float) -> list[R
         for slot, score in zip(slots.tolist(), scores.tolist(), strict=True)
         if slot not in known
     ]
+
+
+def _placed(hits: list[Ranked], placed: Placed) -> list[Ranked]:
+    """The placed slots by their scores, then the other `hits`."""
+    first = [Ranked(slot, score) for slot, score in sorted(placed.scores.items(), key=lambda p: -p[1])]
+    others = [
+        replace(hit, score=min(hit.score, placed.rest)) for hit in hits if hit.slot not in placed.scores
+    ]
+    return first + others
 
 
 def _nearness(indexes: CubeIndexes, query: ParsedQuery, rankings: Rankings) -> float:

@@ -115,6 +115,41 @@ async def test_queries_go_first_and_are_remembered(held):
     assert len(recorder.batches) == count
 
 
+async def test_a_query_that_many_ask_at_once_is_embedded_once(held):
+    recorder, embedder = held
+    tasks = await started_tasks(*(embedder.encode_query(text) for text in ("why?", "why?", "who?", "why?")))
+    recorder.gate.set()
+    found = await asyncio.gather(*tasks)
+    assert recorder.batches[1:] == [["why?", "who?"]]
+    assert found[0] is found[1] is found[3]
+    assert (embedder.passes, embedder.texts) == (2, 3)
+
+
+async def test_one_who_leaves_does_not_take_the_query_from_the_others(held):
+    recorder, embedder = held
+    first, second, alone = await started_tasks(*(embedder.encode_query(text) for text in ("a", "a", "b")))
+    first.cancel()
+    alone.cancel()
+    recorder.gate.set()
+    np.testing.assert_array_equal((await second).vector, (await HashEmbedder(32).embed(["a"]))[0])
+    assert first.cancelled()
+    np.testing.assert_array_equal(
+        (await embedder.encode_query("b")).vector, (await HashEmbedder(32).embed(["b"]))[0]
+    )
+
+
+async def test_a_query_that_fails_is_told_to_each_and_tried_again(held):
+    recorder, embedder = held
+    recorder.errors["a"] = Unavailable("down", what="embedder")
+    tasks = await started_tasks(*(embedder.encode_query("a") for _ in range(2)))
+    recorder.gate.set()
+    failures = await asyncio.gather(*tasks, return_exceptions=True)
+    assert [type(f) for f in failures] == [Unavailable, Unavailable]
+    assert failures[0] is not failures[1]
+    recorder.errors.clear()
+    assert (await embedder.encode_query("a")).vector.shape == (32,)
+
+
 async def test_only_the_last_queries_are_remembered():
     recorder = Recorder()
     embedder = BatchingEmbedder(recorder, cached_queries=2)

@@ -225,12 +225,12 @@ def test_fingerprints_name_what_makes_the_vectors(minilm, exact, monkeypatch, tm
 
 
 def test_another_length_is_another_fingerprint(exact):
-    from memos_ray.models.sentence_transformer import _fingerprint
+    from memos_ray.models.sentence_transformer import model_fingerprint
 
     again = SentenceTransformerEmbedder()
     assert again.fingerprint == exact.fingerprint
     again._model.max_seq_length = 128
-    assert _fingerprint("all-minilm-l6-v2", again._model) != exact.fingerprint
+    assert model_fingerprint("all-minilm-l6-v2", again._model) != exact.fingerprint
     again.close()
 
 

@@ -49,6 +49,7 @@ class _Features(NamedTuple):
 
     slot: int
     speaker: str | None
+    role: str | None
     entities: list[str]
     follows: str | None
 
@@ -76,10 +77,10 @@ class CubeSearcher:
         slots = range(start, stop)
         self._text.add_many(slots, self._state.texts(slots))
         ids, memory = self._state.ids, self._state.slot_memory.view
-        for slot, speaker, entities, follows in self._features(slots):
+        for slot, speaker, role, entities, follows in self._features(slots):
             self._order.add(slot, ids[memory[slot]], follows)
-            if speaker:
-                self._speakers.add(slot, speaker)
+            if speaker or role:
+                self._speakers.add(slot, speaker, role)
             for name in entities:
                 self._names.add(name)
         self._taken = stop
@@ -175,14 +176,15 @@ class CubeSearcher:
             yield from self._loaded_features(range(slots.start, split), rows)
         for slot in range(split, slots.stop):
             row = store.appended[int(rows[slot]) - loaded]
-            speaker = row.sources[0].speaker if row.sources else None
+            speaker, role = (row.sources[0].speaker, row.sources[0].role) if row.sources else (None, None)
             follows = next((link.target for link in row.links if link.type == LinkType.FOLLOWS), None)
-            yield _Features(slot, speaker, list(row.entities), follows)
+            yield _Features(slot, speaker, role, list(row.entities), follows)
 
     def _loaded_features(self, slots: range, rows: NDArray[np.int64]) -> Iterator[_Features]:
         store = self._state.store
         source_at, sources = store.source_spans()
         speakers: list[str | None] = sources.field("speaker").to_pylist()
+        roles: list[str | None] = sources.field("role").to_pylist()
         entity_at, entity_column = store.entity_spans()
         entities: list[str] = entity_column.to_pylist()
         link_at, links = store.link_spans()
@@ -191,14 +193,15 @@ class CubeSearcher:
         source_ends, entity_ends, link_ends = source_at.tolist(), entity_at.tolist(), link_at.tolist()
         for slot in slots:
             r = int(rows[slot])
-            speaker = speakers[source_ends[r]] if source_ends[r + 1] > source_ends[r] else None
+            at = source_ends[r]
+            speaker, role = (speakers[at], roles[at]) if source_ends[r + 1] > at else (None, None)
             names = entities[entity_ends[r] : entity_ends[r + 1]]
             follows = None
             for i in range(link_ends[r], link_ends[r + 1]):
                 if types[i] == LinkType.FOLLOWS:
                     follows = targets[i]
                     break
-            yield _Features(slot, speaker, names, follows)
+            yield _Features(slot, speaker, role, names, follows)
 
 
 @lru_cache(maxsize=1_000)

@@ -101,7 +101,8 @@ def ask_arms(
         if spoken is not None:
             own = np.where(fit_mask(spoken, len(dense)), dense, np.float32(-np.inf))
             rankings[DENSE_SPEAKER] = best(own, depth)
-    found = lexical(indexes.text, query.terms, query.names, mask, before) if windows else None
+    answers = before if before is None or indexes.speakers is None else indexes.speakers.answers(before)
+    found = lexical(indexes.text, query.terms, query.names, mask, answers) if windows else None
     if query.terms and found is None:
         rankings[TEXT] = indexes.text.score(query.terms, mask, depth)
     elif query.terms and found is not None:

@@ -1,4 +1,4 @@
-"""BM25 over two views of every memory: by itself, and together with the message before it.
+"""BM25 over two views of every memory: by itself, and together with the message of somebody else before it.
 
 An answer is often found by the words of the question before it ("Which one?" "The blue one"). The second view is
 not an index of its own: its counts are the sums of two messages' counts, so it holds under any mask at any moment,
@@ -35,7 +35,7 @@ def lexical(
     index: TextIndex, terms: Sequence[str], names: Collection[str], mask: Mask, before: Slots | None
 ) -> Lexical:
     """Scores of all slots of `index` under `mask`. `names` are those of `terms` that stand in names; `before` holds the
-    slot of the message before each, or -1 (`SessionOrder.previous`)."""
+    slot of the message before each that it may answer, or -1 (`SpeakerIndex.answers`)."""
     size = len(index)
     mask = fit_mask(mask, size)
     lengths = index.lengths(mask)

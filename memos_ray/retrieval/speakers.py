@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from memos_ray.retrieval.arrays import Mask
+from memos_ray.retrieval.arrays import Mask, Slots
 from memos_ray.retrieval.query import NameIndex
 
 
@@ -20,17 +20,35 @@ class SpeakerIndex:
     def __init__(self) -> None:
         self.names = NameIndex()
         self._numbers: dict[str, int] = {}
-        self._speaker = array("i")  # by slot; 0: nobody
+        self._roles: dict[str, int] = {}
+        self._speaker = array("i")  # by slot; 0: nobody who has a name
+        self._role = array("i")  # by slot, of those without a name; 0: none
 
-    def add(self, slot: int, speaker: str) -> None:
-        """`speaker` said what is at `slot`. Call once per slot that has a speaker."""
+    def add(self, slot: int, speaker: str | None, role: str | None = None) -> None:
+        """`speaker`, or somebody without a name in that `role`, said what is at `slot`. Call once per slot at most."""
         while len(self._speaker) <= slot:
             self._speaker.append(0)
-        number = self._numbers.get(speaker)
-        if number is None:
-            number = self._numbers[speaker] = len(self._numbers) + 1
-            self.names.add(speaker)
-        self._speaker[slot] = number
+            self._role.append(0)
+        if speaker:
+            number = self._numbers.get(speaker)
+            if number is None:
+                number = self._numbers[speaker] = len(self._numbers) + 1
+                self.names.add(speaker)
+            self._speaker[slot] = number
+        elif role:
+            self._role[slot] = self._roles.setdefault(role, len(self._roles) + 1)
+
+    def answers(self, before: Slots) -> Slots:
+        """`before`, (n,) the slot before each or -1, with -1 also where the same one goes on talking.
+
+        Who answers takes up the words of who asked. Who writes one note after another does not: on notes in Chinese,
+        made by rule, BM25 found 64 % of the evidence in the first 20, and 45 % together with the note before.
+        """
+        who = np.zeros((2, len(before) + 1), np.intc)  # the last entry stands for slot -1
+        n = min(len(before), len(self._speaker))
+        who[0, :n], who[1, :n] = self._speaker[:n], self._role[:n]
+        same: Mask = (who[:, :-1] == who[:, before]).all(0)
+        return np.where(same, -1, before)
 
     def spoken_by(self, speakers: Iterable[str]) -> Mask | None:
         """Which slots any of `speakers` said; None if these are all speakers there are, or none of them."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -12,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.text import Text
 
-from cluster.cli.bench_output import Step, command_line, finish, steps
+from cluster.cli.bench_output import Step, command_line, finish, fresh_system, steps
 from cluster.cli.output import new_table
 from cluster.cli.session import Session
 from memos_ray import __version__
@@ -251,10 +250,7 @@ class _Memory:
         return search
 
     def _start(self) -> MemOS:
-        self._step("starting", 0, 1)
-        scratch = tempfile.TemporaryDirectory(prefix="memos-ray-bench-", ignore_cleanup_errors=True)
-        self._session.data = self._stack.enter_context(scratch)
-        self._memory = self._stack.enter_context(self._session.memos(hint=False, address="local"))
+        self._memory = self._stack.enter_context(fresh_system(self._session, self._step))
         return self._memory
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cluster.cli.bench_output import command_line, finish, steps
+from cluster.cli.bench_output import command_line, finish, fresh_system, steps
 from cluster.cli.output import new_table
 from cluster.cli.session import Session
 
@@ -41,21 +40,15 @@ def curve(
     if not conversations:
         raise Invalid(f"{data} has no conversation {only}", argument="only")
     report = Report("memos-ray bench curve", command_line())
-    with (
-        tempfile.TemporaryDirectory(prefix="memos-ray-bench-", ignore_cleanup_errors=True) as scratch,
-        steps(session) as step,
-    ):
-        session.data = scratch
-        step("starting", 0, 1)
-        with session.memos(hint=False, address="local") as memory:
-            found = bench.measure(
-                memory,
-                conversations,
-                recipe=recipe,
-                sample=sample,
-                step=step,
-                deadline=Deadline(max_seconds),
-            )
+    with steps(session) as step, fresh_system(session, step) as memory:
+        found = bench.measure(
+            memory,
+            conversations,
+            recipe=recipe,
+            sample=sample,
+            step=step,
+            deadline=Deadline(max_seconds),
+        )
     bench.fill_report(report, conversations, found)
     _tables(session, found)
     if svg is not None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from cluster.cli.bench_output import command_line, finish, processes, steps
+from cluster.cli.bench_output import command_line, finish, fresh_system, processes, steps
 from cluster.cli.output import new_table
 from cluster.cli.session import Session
 
@@ -38,10 +37,7 @@ def documents(
 
     report, deadline = Report("memos-ray bench documents", command_line()), Deadline(max_seconds)
     runs = []
-    with (
-        tempfile.TemporaryDirectory(prefix="memos-ray-bench-", ignore_cleanup_errors=True) as scratch,
-        steps(session) as step,
-    ):
+    with steps(session) as step:
         step("reading documents", 0, 1)
         sets = []
         if only != "chinese":
@@ -51,8 +47,7 @@ def documents(
             sets.append(bench.document_set(texts, wanted))
         if only != "documents":
             sets.append(chinese_set(make_diary(seed, questions=questions)))
-        session.data = scratch
-        with session.memos(hint=False, address="local") as memory:
+        with fresh_system(session, step) as memory:
             for one in sets:
                 run = bench.measure(
                     memory,

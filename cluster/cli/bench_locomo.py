@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.cli.bench_output import command_line, finish, processes, recall_table, steps
+from cluster.cli.bench_output import command_line, finish, fresh_system, processes, recall_table, steps
 from cluster.cli.session import Session
 from memos_ray._siblings import load
 from memos_ray.errors import Invalid
@@ -162,22 +161,16 @@ def _retrieval(
 
     packing = None if budget_tokens is None else Packing.read(budget_tokens, tokenizer)
     report = Report("memos-ray bench locomo", command_line())
-    with (
-        tempfile.TemporaryDirectory(prefix="memos-ray-bench-", ignore_cleanup_errors=True) as scratch,
-        steps(session) as step,
-    ):
-        session.data = scratch
-        step("starting", 0, 1)
-        with session.memos(hint=False, address="local") as memory:
-            result = bench.run(
-                memory,
-                conversations,
-                cube_prefix="locomo",
-                pids=lambda cube_id: processes(memory, cube_id),
-                step=step,
-                deadline=Deadline(max_seconds),
-                packing=packing,
-            )
+    with steps(session) as step, fresh_system(session, step) as memory:
+        result = bench.run(
+            memory,
+            conversations,
+            cube_prefix="locomo",
+            pids=lambda cube_id: processes(memory, cube_id),
+            step=step,
+            deadline=Deadline(max_seconds),
+            packing=packing,
+        )
     if out is not None:
         bench.write_result(out, result, system="memos_ray", split=str(data.resolve()))
         session.note(f"result file: {out}")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 import sys
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,16 @@ if TYPE_CHECKING:
     from memos_ray.sync import MemOS
 
 Step = Callable[[str, int, int], None]
+
+
+@contextmanager
+def fresh_system(session: Session, step: Step) -> Iterator[MemOS]:
+    """A system of the benchmark's own, whose data goes when it ends."""
+    with tempfile.TemporaryDirectory(prefix="memos-ray-bench-", ignore_cleanup_errors=True) as scratch:
+        session.data = scratch
+        step("starting", 0, 1)
+        with session.memos(hint=False, address="local") as memory:
+            yield memory
 
 
 def finish(session: Session, report: Report, *, hide: str = "") -> int:

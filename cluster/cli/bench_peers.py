@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from cluster.cli.bench_output import Step, command_line, finish, processes, steps
+from cluster.cli.bench_output import Step, command_line, finish, fresh_system, processes, steps
 from cluster.cli.output import new_table
 from cluster.cli.session import Session
 from memos_ray.errors import Invalid
@@ -90,18 +89,18 @@ def _run_ours(
     from memos_ray.bench import locomo
     from memos_ray.bench.peers import OURS
 
-    with tempfile.TemporaryDirectory(prefix="memos-ray-bench-", ignore_cleanup_errors=True) as scratch:
-        session.data = scratch
-        step("memos_ray: starting", 0, 1)
-        with session.memos(hint=False, address="local") as memory:
-            result = locomo.run(
-                memory,
-                conversations,
-                cube_prefix="peers",
-                pids=lambda cube_id: processes(memory, cube_id),
-                step=lambda what, done, of: step(f"memos_ray: {what}", done, of),
-                deadline=deadline,
-            )
+    def ours(what: str, done: int, of: int) -> None:
+        step(f"memos_ray: {what}", done, of)
+
+    with fresh_system(session, ours) as memory:
+        result = locomo.run(
+            memory,
+            conversations,
+            cube_prefix="peers",
+            pids=lambda cube_id: processes(memory, cube_id),
+            step=ours,
+            deadline=deadline,
+        )
     return {"system": OURS, "ingest": result.ingest, "queries": result.queries, "held": result.memories}
 
 

@@ -62,7 +62,7 @@ class BenchCubeActor(MemCubeActor):
         sessions = Synthetic(seed).sessions(n)
         while together := list(islice(sessions, _TOGETHER)):
             await asyncio.gather(*(cube.add_messages(**s, op_id=new_op_id()) for s in together))
-        await cube.search("settle", top_k=1)
+        await cube.settled()
         return time.perf_counter() - begun
 
     async def time_searches(self, n: int, seed: int, recipe: str) -> list[float]:

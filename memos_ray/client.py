@@ -19,6 +19,7 @@ from memos_ray.config import Settings
 from memos_ray.errors import Invalid, MemosError, Moved, Overloaded, Retryable, Unavailable
 from memos_ray.wire import Located, Reply, Reranking
 
+_FIRST_DELAY_S = 0.01
 _GONE = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError)
 
 
@@ -124,13 +125,16 @@ class Connection:
 class _Attempts:
     """Backs off with jitter (10 ms doubling to 1 s) until the deadline, then raises the last error.
 
-    One attempt may take half of the time: a host that hangs leaves the other half for its successor.
+    One attempt may take half of the time: a host that hangs leaves the other half for its successor. Work that the call
+    waits for and that gets on puts the deadline off.
     """
 
     def __init__(self, timeout_s: float) -> None:
+        self._timeout_s = timeout_s
         self._deadline = time.monotonic() + timeout_s
+        self._pending: int | None = None
         self._attempt_s = timeout_s / 2
-        self._delay_s = 0.01
+        self._delay_s = _FIRST_DELAY_S
 
     async def one(self, ref: Any) -> Any:
         """The value of a call. Raises its error, and `TimeoutError`."""
@@ -143,6 +147,10 @@ class _Attempts:
         delay = self._delay_s * (0.5 + random.random())
         if isinstance(error, Overloaded):
             delay = max(delay, float(error.fields.get("retry_after_s", 0.0)))
+            pending = error.fields.get("pending")
+            if pending is not None and (self._pending is None or pending < self._pending):
+                self._pending, self._deadline = pending, time.monotonic() + self._timeout_s
+                self._delay_s = _FIRST_DELAY_S
         if time.monotonic() + delay > self._deadline:
             raise error
         self._delay_s = min(1.0, self._delay_s * 2)

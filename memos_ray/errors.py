@@ -61,7 +61,8 @@ class Moved(Retryable):
 
 
 class Overloaded(Retryable):
-    """A bounded queue is full. Field: `retry_after_s`, seconds."""
+    """A bounded queue is full, or work that the call waits for is far behind. Fields: `retry_after_s`, seconds; for the
+    latter also `pending`, how much of it is left."""
 
     status = 429
 

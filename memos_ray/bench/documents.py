@@ -19,7 +19,6 @@ from memos_ray.bench.baselines import Bm25, Dense, Terms
 from memos_ray.bench.documents_corpus import Document
 from memos_ray.bench.documents_questions import Asked, passage_id, passages
 from memos_ray.bench.report import Deadline, Report, cpu_seconds, quantile, timed
-from memos_ray.errors import Retryable
 from memos_ray.retrieval.render import render
 from memos_ray.retrieval.tokens import query_terms, tokenize
 from memos_ray.types import MemoryItem
@@ -102,7 +101,7 @@ def measure(
     step(f"{what.name}: ingesting", 0, 1)
     with timed() as lap:
         what.ingest(memory, cube_id)
-        _until_found(memory, cube_id, deadline)
+        memory.search("hello", cube_id=cube_id, top_k=1)  # waits until all of it can be found
     run.ingest_seconds = lap.seconds
     cube = memory.cube(cube_id)
     held = {i for item in cube.get_all() for i in what.ids_of(item)}
@@ -134,17 +133,6 @@ def measure(
         for question, order in zip(what.questions, orders, strict=True):
             _score(run, name, question, [[what.units[i][0]] for i in order], [texts[i] for i in order])
     return run
-
-
-def _until_found(memory: MemOS, cube_id: str, deadline: Deadline) -> None:
-    """Waits until all that was written can be found. A search waits for it, but no longer than a call may take."""
-    while True:
-        try:
-            memory.search("hello", cube_id=cube_id, top_k=1)
-            return
-        except Retryable:
-            if deadline.expired():
-                raise
 
 
 def _score(

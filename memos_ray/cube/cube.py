@@ -98,6 +98,9 @@ T = TypeVar("T")
 # What is larger is parsed in a thread, so that it does not hold up everybody else: 16 kB take about 10 ms.
 _INLINE_ITEMS = 100
 _INLINE_BYTES = 16_000
+_PATIENCE = (
+    0.25  # share of `call_timeout_s` that a search waits for vectors before it says how many are missing
+)
 
 
 class MemCube:
@@ -328,7 +331,8 @@ class MemCube:
         consistency: Consistency = None,
         places: Places | None = None,
     ) -> list[SearchHit]:
-        """See `AsyncMemOS.search`. Waits for the vectors of everything that was written before it.
+        """See `AsyncMemOS.search`. Waits for the vectors of everything that was written before it; raises `Overloaded`,
+        and the client asks again, if these are far behind.
 
         Under a budget these are enough hits to fill it; which of them do is decided by who asks (`retrieval.answer`).
         `places` are what a reranker made of the first hits of the same search.
@@ -343,7 +347,9 @@ class MemCube:
             recipe=recipe_named(recipe, weights=self._settings.ranker),
         )
         wanted = parse_filter(filters) if check_filters(filters) else None
-        parsed, vectors = await self._read_query(query, as_of or self._clock.now())
+        parsed, vectors = await self._read_query(
+            query, as_of or self._clock.now(), within_s=self._settings.call_timeout_s * _PATIENCE
+        )
         await self._confirm(consistency)
         self._searcher.catch_up()
         mask = self._view(as_of, known_at)
@@ -364,12 +370,18 @@ class MemCube:
         pool = make_pool(indexes, parsed, embedded, mask, asked, recipe)
         return indexes, pool, mask, self._state.items(pool.slots.tolist())
 
-    async def _read_query(self, query: str, now: datetime) -> tuple[ParsedQuery, QueryVectors | None]:
+    async def settled(self) -> None:
+        """Waits, however long, until all that was written can be found by its vectors too."""
+        await self._upkeep.settled()
+
+    async def _read_query(
+        self, query: str, now: datetime, within_s: float | None = None
+    ) -> tuple[ParsedQuery, QueryVectors | None]:
         """The query, parsed and embedded, once everything that was written before it can be found."""
         self._searcher.catch_up()
         parsed = self._searcher.parse(query, now)
         vectors = await self._upkeep.encode_query(parsed.dense_text)
-        await self._upkeep.settled()
+        await self._upkeep.settled(within_s)
         return parsed, vectors
 
     def _placed(self, places: Places, mask: Mask) -> Placed:

@@ -20,7 +20,7 @@ from memos_ray.cube.contexts import Contexts
 from memos_ray.cube.state import CubeState
 from memos_ray.cube.vector_match import NO_ROW, stored_rows
 from memos_ray.cube.vector_store import VectorKeys, VectorStore
-from memos_ray.errors import MemosError
+from memos_ray.errors import MemosError, Overloaded
 from memos_ray.models.encoded import Documents
 from memos_ray.retrieval.dense import DenseIndex
 from memos_ray.retrieval.query_vectors import QueryVectors
@@ -38,6 +38,7 @@ _SAVE_AFTER_S = (
     2.0  # without new slots; a commit to the vector table for every added memory would double its cost
 )
 _BEGIN_AFTER_S = 0.005  # the answer to whoever added leaves this process first: it needs the interpreter too
+_LOOK_AGAIN_S = 0.1  # after a search that was sent away; it then waits here once more
 _FIRST_RETRY_S = 0.5
 _LAST_RETRY_S = 30.0
 _HASHED = 2_000  # slots whose texts are hashed before others get the loop: some 4 ms
@@ -120,17 +121,24 @@ class VectorUpkeep:
     def _reached(self, slots: int, events: int) -> bool:
         return self._done >= slots and self._seen >= events and not self._stale
 
-    async def settled(self) -> bool:
+    async def settled(self, within_s: float | None = None) -> bool:
         """Waits until every slot of this moment has its vectors, made in its context of this moment.
 
-        False as soon as the embedder turns out to fail.
+        False as soon as the embedder turns out to fail. Raises `Overloaded` if it takes longer than `within_s`.
         """
         target = self._state.n_slots, self._state.event_row.size
         if self._reached(*target):
             return True
         self._begin()
-        async with self._progress:
-            await self._progress.wait_for(lambda: self._reached(*target) or self._failing is not None)
+        try:
+            async with asyncio.timeout(within_s), self._progress:
+                await self._progress.wait_for(lambda: self._reached(*target) or self._failing is not None)
+        except TimeoutError:
+            raise Overloaded(
+                f"{self.pending:,} memories wait for their vectors; a search answers once it can see all of them",
+                retry_after_s=_LOOK_AGAIN_S,
+                pending=self.pending,
+            ) from None
         return self._reached(*target)
 
     async def encode_query(self, text: str) -> QueryVectors | None:

@@ -20,7 +20,7 @@ from memos_ray.cube.cube import VERBS, MemCube
 from memos_ray.cube.opening import open_cube
 from memos_ray.cube.registry import Registry
 from memos_ray.cube_handle import AsyncCube
-from memos_ray.errors import Invalid, Moved, NotFound
+from memos_ray.errors import Invalid, Moved, NotFound, Overloaded
 from memos_ray.ids import new_op_id, resolve_cube_id
 from memos_ray.models.batching import BatchingEmbedder
 from memos_ray.models.embedder import HashEmbedder
@@ -104,4 +104,9 @@ class LocalCubes:
             except Moved:
                 if attempt == 3:
                     raise
+            except Overloaded as error:
+                if "pending" not in error.fields:
+                    raise
+                await cube.settled()
+                return await getattr(cube, verb)(**arguments)
         raise AssertionError("unreachable")

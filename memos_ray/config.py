@@ -89,6 +89,12 @@ class Settings(BaseSettings):
         """Actors run in folders of their own, so a local root is made absolute where it is first read."""
         return value if "://" in value else str(Path(value).expanduser().resolve())
 
+    @field_validator("tokenizer")
+    @classmethod
+    def _given(cls, value: str | None) -> str | None:
+        """Blank is none: what compose files and the like write for what is not set."""
+        return value if value is not None and value.strip() else None
+
     @field_validator("reranker")
     @classmethod
     def _known_reranker(cls, value: str | None) -> str | None:

@@ -166,9 +166,9 @@ class AsyncCube:
         """
         check_query(query)
         recipe_named(recipe)
-        wanted = await wanted_answer(
-            top_k, budget_tokens, render, self._tokenizer if tokenizer is None else tokenizer
-        )
+        if tokenizer is None and budget_tokens is not None:
+            tokenizer = self._tokenizer
+        wanted = await wanted_answer(top_k, budget_tokens, render, tokenizer)
         found = await self.candidates(
             query,
             top_k=top_k,

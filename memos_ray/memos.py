@@ -216,9 +216,9 @@ class AsyncMemOS:
         check_query(query)
         recipe_named(recipe)
         k = one_number(top_k, limit)
-        wanted = await wanted_answer(
-            k, budget_tokens, render, self._settings.tokenizer if tokenizer is None else tokenizer
-        )
+        if tokenizer is None and budget_tokens is not None:
+            tokenizer = self._settings.tokenizer
+        wanted = await wanted_answer(k, budget_tokens, render, tokenizer)
         ids, rest = scoped_filters(filters, user_id=user_id, agent_id=agent_id, run_id=run_id)
         if cube_ids is not None:
             if cube_id is not None or not cube_ids or isinstance(cube_ids, str):

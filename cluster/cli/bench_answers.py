@@ -53,6 +53,7 @@ class Options:
     limit: int | None = None
     top_k: int | None = None
     budget_tokens: int | None = None
+    tokenizer: str | None = None
     recipe: str | None = None
     runs: int = 3
     context_window: int = 128_000
@@ -80,6 +81,7 @@ class Options:
             "temperature": self.temperature,
             "top_k": self.hits(),
             "budget_tokens": self.budget_tokens,
+            "tokenizer": (self.tokenizer or ours.tokenizer) if self.budget_tokens is not None else None,
             "recipe": recipe_named(self.recipe).name,
             "embedder": ours.embedder,
             "ranker": ours.ranker,
@@ -242,6 +244,7 @@ class _Memory:
                     question.text,
                     top_k=options.hits(),
                     budget_tokens=options.budget_tokens,
+                    tokenizer=options.tokenizer,
                     recipe=options.recipe,
                     render="prompt",
                 )

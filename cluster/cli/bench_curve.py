@@ -32,10 +32,15 @@ def curve(
     from memos_ray.bench import curve as bench
     from memos_ray.bench.locomo_data import read_locomo
     from memos_ray.bench.report import Deadline, Report
+    from memos_ray.config import Settings
     from memos_ray.errors import Invalid
     from memos_ray.retrieval.recipe import recipe_named
 
     recipe_named(recipe)
+    if Settings().tokenizer is not None:
+        raise Invalid(
+            "the curves count by the approximation: unset MEMOS_RAY_TOKENIZER", argument="tokenizer"
+        )
     conversations = [c for c in read_locomo(data) if not only or c.id in only]
     if not conversations:
         raise Invalid(f"{data} has no conversation {only}", argument="only")

@@ -107,6 +107,8 @@ def locomo(
 
     conversations = [c for c in read_locomo(data) if not only or c.id in only]
     conversations = conversations[:1] if quick else conversations
+    if tokenizer is not None and budget_tokens is None:
+        raise Invalid("--tokenizer counts a budget: give --budget-tokens too", argument="tokenizer")
     if (answer is None) != (judge is None):
         named, other = ("--answer", "--judge") if judge is None else ("--judge", "--answer")
         raise Invalid(f"{named} needs {other} too (it may be the same model)", argument=other.strip("-"))
@@ -129,6 +131,7 @@ def locomo(
         limit=limit,
         top_k=top_k,
         budget_tokens=budget_tokens,
+        tokenizer=tokenizer,
         recipe=recipe,
         runs=runs,
         context_window=context_window,

@@ -9,6 +9,7 @@ from typing import Any
 from memos_ray.bench import metrics
 from memos_ray.bench.locomo_data import CATEGORIES, Conversation
 from memos_ray.bench.report import Report
+from memos_ray.config import Settings
 from memos_ray.models.token_counter import token_counter
 from memos_ray.protocols import TokenCounter
 from memos_ray.retrieval.budget import approximate_tokens
@@ -25,7 +26,8 @@ class Packing:
 
     @classmethod
     def read(cls, budget_tokens: int, tokenizer: str | None) -> Packing:
-        """Raises `Invalid` if there is no such tokenizer."""
+        """None: the setting's, as a search without one takes it. Raises `Invalid` if there is no such tokenizer."""
+        tokenizer = tokenizer or Settings().tokenizer
         return cls(budget_tokens, tokenizer, token_counter(tokenizer) if tokenizer else approximate_tokens)
 
     def shown(self, found: SearchHits) -> dict[str, Any]:

@@ -115,7 +115,8 @@ def _replaced(text: str, found: list[Found], forms: dict[str, tuple[str, str]]) 
 
 
 def _agreeing(verb: str, subject: str, *, before: bool) -> str:
-    form = (_WITH_WE if subject.casefold() == "we" else _WITH_I)[verb.casefold()]
+    # Without regard to case a regex takes "ı" and "İ" for "i": such a verb stays as it is.
+    form = (_WITH_WE if subject.casefold() == "we" else _WITH_I).get(verb.casefold(), verb)
     return f"{form} {subject}" if before else f"{subject} {form}"
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from bisect import bisect, insort
+from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -78,6 +79,9 @@ class _Draft:
         self._most = most
         self._passages: dict[Hashable, list[tuple[Any, int]]] = {}  # (order, position), ascending
         self._tokens: dict[int, int] = {}  # shown -> what it added
+        self._in_cube: dict[Hashable, dict[int, None]] = defaultdict(
+            dict
+        )  # cube -> its passages that were shown once
         self._by_text: dict[Hashable, int] = {}  # what is said -> who is shown saying it
         self._repeats: dict[int, int] = {}  # repeat -> who is shown in its place
         self._missed: set[int] = set()
@@ -101,10 +105,10 @@ class _Draft:
         """`fill`, and again while the whole text is shorter than its parts were; never longer than `budget`."""
         left, given_up = budget, set[int]()
         for _ in range(_ROUNDS):
-            before = len(self._tokens)
+            before = set(self._tokens)  # not how many: a document's passage may take another's place
             seen = {*self._tokens, *self._repeats, *given_up}
             self.fill([i for i in range(len(self._entries)) if i not in seen], left)
-            if len(self._tokens) == before:
+            if before == set(self._tokens):
                 break
             while (total := self._count(self._text())) > budget:
                 worst = max(self._tokens)
@@ -161,23 +165,26 @@ class _Draft:
         e = self._entries[position]
         by = self._by_text.get(e.same)
         if by is None and e.is_document:
-            by = next((i for i in self._documents() if holds(self._entries[i].says, e.says)), None)
+            by = next((i for i in self._documents(e) if holds(self._entries[i].says, e.says)), None)
         if by is not None:
             self._repeats[position] = by
         return by is not None
 
-    def _documents(self) -> list[int]:
-        return [i for i in self._tokens if self._entries[i].is_document]
+    def _documents(self, e: Entry) -> list[int]:
+        """The shown passages of documents in the same cube."""
+        return [i for i in self._in_cube.get(e.same[:-1], ()) if i in self._tokens]
 
     def _take(self, position: int, left: float) -> int | None:
         """Shows one, in the place of a document's passages that it contains. Returns what that added; None, and nothing
         has changed, if it is more than `left`."""
         e = self._entries[position]
         inside = (
-            [i for i in self._documents() if holds(e.says, self._entries[i].says)] if e.is_document else []
+            [i for i in self._documents(e) if holds(e.says, self._entries[i].says)] if e.is_document else []
         )
         had = {i: (self._tokens[i], self._repeats_of(i)) for i in inside}
-        cost = -sum(self._drop(i) for i in inside) + self._cost(position)
+        freed = sum(self._drop(i) for i in inside)
+        own = self._cost(position)
+        cost = own - freed
         fits = cost <= left
         for i, (tokens, repeats) in had.items():
             if not fits:
@@ -185,7 +192,7 @@ class _Draft:
             self._repeats |= dict.fromkeys(repeats if not fits else (i, *repeats), position if fits else i)
         if not fits:
             return None
-        self._put(position, cost)
+        self._put(position, own)
         return cost
 
     def _put(self, position: int, tokens: int) -> None:
@@ -193,6 +200,8 @@ class _Draft:
         insort(self._passages.setdefault(e.passage, []), (e.order, position))
         self._tokens[position] = tokens
         self._by_text[e.same] = position
+        if e.is_document:
+            self._in_cube[e.same[:-1]][position] = None
 
     def _drop(self, position: int) -> int:
         """Takes one out. Returns how many tokens that frees. What it stood for is open again."""

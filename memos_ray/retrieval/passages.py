@@ -34,6 +34,7 @@ GAP = "…"
 
 _INDENT = "  "
 _LETTER = f"[^\\W_{CJK_CLASS}]"  # of scripts that part words by spaces
+_SHORT = 20  # characters of an answer that may well be given twice
 _CLOSE = 2  # characters of white space between two spans of a document that have nothing else between them
 _SCOPE = ("user_id", "agent_id", "run_id")
 _CONTROL = dict.fromkeys(c for c in (*range(0x20), *range(0x7F, 0xA0)) if c != 0x09)
@@ -80,7 +81,7 @@ def entry(hit: SearchHit, *, name_cube: bool = False) -> Entry:
             header=f"# {heading}{where}",
             line="\n".join(_INDENT + line for line in _body(item.text, source.heading or "")),
             order=(source.span_start or 0, hit.place),
-            same=("document", normal(item.text)),
+            same=(hit.cube_id, "document", normal(item.text)),
             in_session=False,
             follows=None,
         )
@@ -91,13 +92,17 @@ def entry(hit: SearchHit, *, name_cube: bool = False) -> Entry:
     talk: tuple[Hashable, ...] = ()
     if item.kind is Kind.MESSAGE:
         talk = (source.conversation, source.session, *(str(item.metadata.get(f)) for f in _SCOPE))
+    passage = (hit.cube_id, "said" if item.kind is Kind.MESSAGE else "known", days, *talk)
+    said = normal(item.text)
+    # "No." said twice answers two questions; a long text said twice is a repetition.
+    once = hit.item.id if in_session and len(said) <= _SHORT else None
     return Entry(
         hit=hit,
-        passage=(hit.cube_id, "said" if item.kind is Kind.MESSAGE else "known", days, *talk),
+        passage=passage,
         header=days + where,
         line=f"{who}: {_text(item.text)}" if who else f"- {_text(item.text)}",
         order=(when, hit.place),
-        same=(days, who, normal(item.text)),
+        same=(passage, who, once, said),
         in_session=in_session,
         follows=_follows(item) if in_session else None,
     )

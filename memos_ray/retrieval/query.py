@@ -14,11 +14,19 @@ from functools import lru_cache
 
 from memos_ray.retrieval.first_person import POSSESSIVE, in_first_person
 from memos_ray.retrieval.question import NO_QUESTION, Question
+from memos_ray.retrieval.stopwords import ENGLISH_STOP
 from memos_ray.retrieval.tokens import normalise
 from memos_ray.text.script import CJK_CLASS
 
 _WORDS = re.compile(f"[{CJK_CLASS}]|[^\\W_{CJK_CLASS}]+")
 _CAPITALISED = re.compile(r"(?<!^)\b([A-Z][\w'-]+)")
+# Words that begin questions, or stand in them, and begin or are names: Howard, Candace, Will, May.
+_WORDS_TOO = ENGLISH_STOP | {"can", "could", "list", "mark", "might", "must", "name", "shall", "tell"}
+_MONTHS = frozenset(["april", "august", "june", "may"])
+_AT_A_TIME = re.compile(
+    r"\b(?:in|of|during|since|by|before|after|until|from|to|last|early|late|mid|this|next|every|each|\d+)\s+(?:the\s+)?$",
+    re.IGNORECASE,
+)
 _CALLED = 3  # letters of a name that are enough to call somebody by ("Mel")
 
 
@@ -89,12 +97,14 @@ class NameIndex:
 
     def find_called(self, text: str) -> Iterator[tuple[str, int, int]]:
         """Like `find`, and names shortened to their first three or more letters, capitalised ("Mel" for Melanie), where
-        only one name begins so."""
+        only one name begins so. A name that is a word as well ("Will") counts where it is written like a name only."""
         end = 0
-        found = list(self.find(text))
+        found = [f for f in self.find(text) if not _is_word(text, f[1], f[2])]
         taken = {start for _, start, _ in found}
         for word, start, stop in words_of(text):
             if start in taken or len(word) < _CALLED or not text[start].isupper() or not word.isascii():
+                continue
+            if word in _WORDS_TOO or _is_word(text, start, stop):
                 continue
             begins = [name for key, name in self._names.items() if key[0].startswith(word)]
             if len(begins) == 1:
@@ -103,6 +113,16 @@ class NameIndex:
             if start >= end:
                 yield name, start, stop
                 end = stop
+
+
+def _is_word(text: str, start: int, stop: int) -> bool:
+    """Whether what stands there is a common word, or a month, rather than somebody's name."""
+    word = normalise(text[start:stop])
+    if word in _MONTHS:
+        return not text[start].isupper() or _AT_A_TIME.search(text[:start]) is not None
+    if word in _WORDS_TOO:
+        return not text[start].isupper() or not any(c.isalnum() for c in text[:start])
+    return False
 
 
 def without_spans(text: str, found: Iterable[tuple[int, int]]) -> str:

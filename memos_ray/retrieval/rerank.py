@@ -74,7 +74,8 @@ def reranked(hits: Sequence[SearchHit], said: Sequence[float], by: str) -> Reran
     if values.shape != (len(hits),) or not np.isfinite(values).all():
         raise Unavailable(f"{by} gave no finite score for each text", what="reranker")
     order = np.argsort(-values, kind="stable").tolist()
-    scores = falling([hit.score for hit in hits])
+    lowest = min((hit.score for hit in hits), default=math.inf)
+    *scores, _ = falling([*(hit.score for hit in hits), lowest])  # all above what others may have at most
     keys = [(hits[i].cube_id, hits[i].item.id) for i in order]
     return Reranked(
         by=by,
@@ -83,14 +84,15 @@ def reranked(hits: Sequence[SearchHit], said: Sequence[float], by: str) -> Reran
             key: RerankScore(float(values[i]), rank, i + 1)
             for rank, (key, i) in enumerate(zip(keys, order, strict=True), 1)
         },
-        rest=math.nextafter(scores[-1], -math.inf) if scores else math.inf,
+        rest=lowest,
     )
 
 
 def falling(scores: Sequence[float]) -> list[float]:
-    """`scores`, highest first, each strictly below the one before, by a last digit where they are equal: scores alone
-    then say the order, also after hits of several cubes have been merged by them."""
+    """`scores`, highest first, each strictly above the next one, by a last digit where they are equal: scores alone
+    then say the order, also after hits of several cubes have been merged by them. None is lowered, so that none falls
+    below a threshold."""
     result: list[float] = []
-    for score in sorted(scores, reverse=True):
-        result.append(min(score, math.nextafter(result[-1], -math.inf)) if result else score)
-    return result
+    for score in sorted(scores):
+        result.append(max(score, math.nextafter(result[-1], math.inf)) if result else score)
+    return result[::-1]

@@ -1,7 +1,7 @@
 """One cube's search: the arms are asked, their first hits ranked by all signals, and the result cut. No storage, no
 clock.
 
-    dense, text, window, graph -> candidates -> signals -> ranker (twice) -> neighbours -> top_k / budget_tokens
+    dense, text, window, graph -> candidates -> signals -> ranker -> neighbours -> top_k / budget_tokens
 
 What an arm ranks beyond the candidates follows behind them, in the order of reciprocal rank fusion. Any arm may be
 missing: no vectors yet, no graph. What a search may see is the mask it is given.
@@ -30,6 +30,7 @@ from memos_ray.retrieval.arrays import Mask
 from memos_ray.retrieval.budget import approximate_tokens, pack
 from memos_ray.retrieval.fuse import fuse
 from memos_ray.retrieval.neighbours import SessionOrder
+from memos_ray.retrieval.passages import normal
 from memos_ray.retrieval.query import ParsedQuery
 from memos_ray.retrieval.rank import RankedPool, make_pool, rank
 from memos_ray.retrieval.ranker import load_ranker
@@ -197,7 +198,12 @@ def _cut(hits: list[Ranked], indexes: CubeIndexes, options: SearchOptions) -> li
     if indexes.texts is None:
         raise Invalid("budget_tokens needs indexes with `texts`", argument="budget_tokens")
     texts = indexes.texts([hit.slot for hit in hits])
-    costs = ((hit.slot, approximate_tokens(text)) for hit, text in zip(hits, texts, strict=True))
+    # What says the same as a better hit is shown once, if at all: it must not use up what others need.
+    first = {normal(text): hit.slot for hit, text in zip(reversed(hits), reversed(texts), strict=True)}
+    costs = (
+        (hit.slot, approximate_tokens(text) if first[normal(text)] == hit.slot else 0)
+        for hit, text in zip(hits, texts, strict=True)
+    )
     most = options.top_k + _SPARE_HITS
     return [hits[i] for i in pack(costs, _SPARE * options.budget_tokens, most=most)]
 

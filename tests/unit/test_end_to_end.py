@@ -270,7 +270,15 @@ def test_a_broken_line_in_the_middle_is_named(tmp_path):
         state.record(_answer("q1"))
         state.record(_verdict("q1", 0))
     lines = path.read_bytes().splitlines(keepends=True)
-    for broken in (b"{]\n", b'{"kind": "answer", "system": "x"}\n', b'{"kind": "note"}\n'):
+    null = json.dumps({**json.loads(lines[1]), "text": None}).encode() + b"\n"
+    for broken in (
+        b"{]\n",
+        b"{}\n",
+        b'{"kind": []}\n',
+        b'{"kind": "answer", "system": "x"}\n',
+        b'{"kind": "note"}\n',
+        null,
+    ):
         path.write_bytes(lines[0] + broken + lines[2])
         with pytest.raises(Corrupt, match="line 2"), State(SETTINGS, path):
             pass

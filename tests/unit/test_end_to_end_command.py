@@ -227,15 +227,26 @@ def test_both_models_are_named_or_neither(tmp_path, more):
     assert runner.invoke(app, ["bench", "locomo", "--data", data, *more]).exit_code == 2
 
 
+# A test run in the background of a shell ignores SIGINT, and its children inherit that.
+HEEDING_SIGINT = (
+    "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    "runpy.run_module('memos_ray', run_name='__main__', alter_sys=True)"
+)
+
+
 def test_ctrl_c_keeps_what_is_there(typed):
     with serving(script) as chat:
         chat.hold_after = 3
         arguments = typed.arguments("--yes", "--parallel", "1", url=chat.url)
-        command = [sys.executable, "-m", "memos_ray", *arguments]
+        command = [sys.executable, "-c", HEEDING_SIGINT, *arguments]
         with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert chat.holding.wait(60)
             process.send_signal(signal.SIGINT)
-            _, stderr = process.communicate(timeout=60)
+            try:
+                _, stderr = process.communicate(timeout=30)
+            except subprocess.TimeoutExpired:
+                process.kill()
+                raise
         assert process.returncode == 130, stderr
         assert "3 answers and 0 verdicts are in" in stderr
         chat.hold_after = None

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from memos_ray.retrieval.first_person import in_first_person
 from memos_ray.retrieval.query import NameIndex
@@ -47,3 +49,47 @@ NAMES = NameIndex(["Ada", "Ben Smith", "Melanie", "小明"])
 )
 def test_a_question_is_put_as_the_one_it_is_about_would_put_it(asked, expected):
     assert in_first_person(asked, NAMES.find_called(asked)) == expected
+
+
+PARTS = [
+    "Ada",
+    "Ben Smith",
+    "小明",
+    "'s",
+    "is",
+    "\u0131s",
+    "\u0130s",
+    "ha\u017f",
+    "has",
+    "we",
+    "she",
+    "her",
+    "i",
+    "who",
+]
+PARTS += [" and ", "\x01", "\x02", "\u200f", "?", " "]
+
+
+@given(st.lists(st.sampled_from(PARTS)).map(" ".join))
+def test_whatever_is_asked_becomes_a_question(asked):
+    changed = in_first_person(asked, NAMES.find_called(asked))
+    assert isinstance(changed, str)
+    assert len(changed) <= 2 * len(asked) + 10
+
+
+@pytest.mark.parametrize(
+    ("names", "asked", "found"),
+    [
+        (["Howard", "Ada"], "How often does Ada go swimming?", ["Ada"]),
+        (["Candace", "Ada"], "Can Ada swim?", ["Ada"]),
+        (["Will", "May", "Ada"], "What will Ada do in May?", ["Ada"]),
+        (["Will", "Ada"], "Will Ada come?", ["Ada"]),
+        (["Will", "Ada"], "Did Ada see Will?", ["Ada", "Will"]),
+        (["May"], "What does May like?", ["May"]),
+        (["Ada"], "what does ada like?", ["Ada"]),
+        (["Howard"], "What did How say?", []),
+        (["Howard"], "What did Howie and Howar say?", ["Howard"]),
+    ],
+)
+def test_words_that_are_no_names(names, asked, found):
+    assert [name for name, _, _ in NameIndex(names).find_called(asked)] == found

@@ -168,10 +168,11 @@ def test_one_budget_is_for_all_cubes():
 
 
 def test_an_answer_without_a_budget_has_all_hits_and_says_each_text_once():
-    hits = [message(1, "one"), message(2, "one"), message(3, "two")]
+    said = "I have sold the boat today."
+    hits = [message(1, said), message(2, said), message(3, "two")]
     found = answer(hits, Wanted(3, prompt=True))
     assert list(found) == hits
-    assert found.prompt == "2023-05-08\nAda: one\n…\nAda: two"
+    assert found.prompt == f"2023-05-08\nAda: {said}\n…\nAda: two"
     plain = answer(hits, Wanted(2))
     assert (list(plain), plain.passages, plain.prompt) == (hits[:2], (), None)
 
@@ -180,3 +181,55 @@ def test_an_answer_without_a_budget_has_all_hits_and_says_each_text_once():
 def test_a_budget_below_one_is_refused(budget):
     with pytest.raises(Invalid, match="budget_tokens"):
         pack_hits([], budget_tokens=budget)
+
+
+def quarter(text: str) -> int:
+    """A token for every four characters, of the whole."""
+    return -(-len(text) // 4)
+
+
+def document(n: int, text: str, name: str, heading: str = "y") -> SearchHit:
+    source = Source(document=name, heading=heading, span_start=0, span_end=len(text))
+    item = MemoryItem(f"d{n}", text, Kind.DOCUMENT, DAY, None, DAY, DAY, sources=(source,))
+    return SearchHit("c", item, 1.0 - n / 100)
+
+
+def test_a_passage_that_takes_another_ones_place_keeps_to_the_budget_too():
+    packed = pack_hits(
+        [document(1, "theta iota", "e"), document(2, "eta theta iota kappa", "d")],
+        budget_tokens=6,
+        count_tokens=quarter,
+    )
+    assert quarter(packed.text) <= 6
+    assert len(packed.hits) == 1
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(1, 6), st.sampled_from("de")), min_size=1, max_size=8),
+    st.integers(1, 40),
+    st.sampled_from([quarter, bpe, approximate_tokens]),
+)
+def test_windows_of_one_text_keep_to_the_budget(windows, budget, count):
+    words = [
+        "alpha",
+        "beta",
+        "gamma",
+        "delta",
+        "eta",
+        "theta",
+        "iota",
+        "kappa",
+        "lambda",
+        "mu",
+        "nu",
+        "xi",
+        "pi",
+        "rho",
+    ]
+    found = [
+        document(n, " ".join(words[at : at + size]), name, heading=f"{name} long heading")
+        for n, (at, size, name) in enumerate(windows)
+    ]
+    packed = pack_hits(found, budget_tokens=budget, count_tokens=count)
+    assert count(packed.text) <= budget
+    assert all(hit.tokens > 0 for hit in packed.hits)

@@ -1,5 +1,6 @@
 """How hits stand in a text that a model reads: headings, order, gaps, repeats; no text passes for another's."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
@@ -114,13 +115,34 @@ def test_a_heading_is_not_said_again_by_the_text_below_it():
 
 
 def test_what_says_the_same_stands_once_and_its_sources_stay():
-    hits = [message(1, "Bees!"), message(5, " bees!\n"), message(6, "bees!", speaker="Ben")]
+    said = "The bees have swarmed!"
+    hits = [message(1, said), message(5, f" {said.lower()}\n"), message(6, said, speaker="Ben")]
     packed = pack_hits(hits)
-    assert packed.text.count("ees!") == 2
+    assert packed.text.count("have swarmed!") == 2
     assert packed.fates == (Fate.SHOWN, Fate.REPEAT, Fate.SHOWN)
     assert [s.turn for p in packed.passages for s in p.sources] == ["t1", "t5", "t6"]
-    another_day = message(7, "Bees!", when=DAY + timedelta(days=1))
+    another_day = message(7, said, when=DAY + timedelta(days=1))
     assert len(pack_hits([hits[0], another_day]).hits) == 2  # that it was said again is news
+
+
+def test_a_short_answer_may_be_given_twice():
+    hits = [
+        message(1, "Meat?", speaker="Ben"),
+        message(2, "No."),
+        message(3, "Wine?", speaker="Ben"),
+        message(4, "No."),
+    ]
+    assert pack_hits(hits).text.count("Ada: No.") == 2
+
+
+def test_what_people_say_in_other_cubes_or_sessions_is_theirs():
+    said = "I am a vegetarian, and have been for years."
+    for other in (replace(message(1, said), cube_id="tom"), message(1, said, session="2")):
+        packed = pack_hits([message(1, said), other])
+        assert packed.text.count(said) == 2
+        assert packed.fates == (Fate.SHOWN, Fate.SHOWN)
+    elsewhere = replace(chunk(2, "Knead. Bake at 240. Rest.", 0), cube_id="tom")
+    assert pack_hits([chunk(1, "Bake at 240.", 10), elsewhere]).fates == (Fate.SHOWN, Fate.SHOWN)
 
 
 def test_a_passage_in_another_stands_once_whichever_comes_first():

@@ -71,14 +71,16 @@ def test_the_order_is_the_rerankers_among_the_first_and_the_rankers_beyond(per_c
 
 
 def test_scores_fall_strictly():
-    assert falling([0.5, 1.0, 0.5]) == [1.0, 0.5, math.nextafter(0.5, 0)]
+    assert falling([0.5, 1.0, 0.5]) == [1.0, math.nextafter(0.5, 1), 0.5]
+    assert falling([0.0, 0.0])[-1] == 0.0
     assert falling([]) == []
 
 
 def test_what_is_said_of_a_reranked_hit():
     hits = [hit("c", "a", 0.9), hit("c", "b", 0.4)]
     new = reranked(hits, [-1.5, 2.5], "r")
-    assert new.scores == {("c", "b"): 0.9, ("c", "a"): 0.4}
+    assert new.scores == {("c", "b"): 0.9, ("c", "a"): math.nextafter(0.4, 1)}
+    assert new.rest == 0.4
     said = new.said["c", "b"]
     assert (said.score, said.rank, said.before) == (2.5, 1, 2)
     assert new.about() == {"by": "r", "reranked": 2, "error": None}
@@ -210,3 +212,17 @@ def test_fingerprints_differ_by_model():
 
     assert ChatReranker(Never(), name="a/B").fingerprint != ChatReranker(Never(), name="b").fingerprint
     assert ChatReranker(Never(), name="a/B").fingerprint.startswith("chat-a-b-")
+
+
+@given(
+    st.lists(st.sampled_from([0.0, 0.2, 0.5, 1.0]), min_size=1, max_size=8),
+    st.sampled_from([0.0, 0.2, 0.5, 1.0]),
+)
+def test_a_threshold_lets_as_many_through_as_without(scores, threshold):
+    hits = [hit("c", str(i), score) for i, score in enumerate(sorted(scores, reverse=True))]
+    new = reranked(hits, list(range(len(hits))), "r")
+    placed = list(new.scores.values())
+    assert sum(s >= threshold for s in placed) == sum(s >= threshold for s in scores)
+    assert placed == sorted(placed, reverse=True)
+    assert len(set(placed)) == len(placed)
+    assert min(placed) > new.rest >= 0

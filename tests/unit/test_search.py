@@ -303,11 +303,11 @@ def test_hits_of_cubes_merge_by_score():
     assert merge_hits([]) == []
 
 
-def test_merged_hits_keep_the_budget_and_drop_repeated_texts():
+def test_merged_hits_keep_the_budget_and_every_cube_speaks_for_itself():
     per_cube = [[hit("a", "1", 0.9, "one")], [hit("b", "1", 0.8, "one"), hit("b", "2", 0.7, "two")]]
     found = answer(merge_hits(per_cube), Wanted(5, budget_tokens=18))
-    assert [(h.cube_id, h.item.id) for h in found] == [("a", "1"), ("b", "2")]
-    assert [p.text for p in found.passages] == ["2024-01-01 a\n- one", "2024-01-01 b\n- two"]
+    assert [(h.cube_id, h.item.id) for h in found] == [("a", "1"), ("b", "1")]
+    assert [p.text for p in found.passages] == ["2024-01-01 a\n- one", "2024-01-01 b\n- one"]
 
 
 def test_the_weights_of_a_recipe_are_a_setting():

@@ -16,6 +16,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Literal, Self
 
+from pydantic import TypeAdapter
+
 from memos_ray.bench.end_to_end.verdict import Label
 from memos_ray.errors import Conflict, Corrupt, Invalid, Unavailable
 
@@ -188,12 +190,12 @@ def _check_settings(path: Path, held: Mapping[str, Any], wanted: Mapping[str, An
 
 def _found(path: Path, number: int, value: dict[str, Any]) -> Answer | Verdict:
     kinds: dict[Any, type[Answer] | type[Verdict]] = {"answer": Answer, "verdict": Verdict}
-    made = kinds.get(value.pop("kind"))
     try:
-        if made is None or not set(value) <= {f.name for f in fields(made)}:
+        made = kinds[value.pop("kind")]
+        if not set(value) <= {f.name for f in fields(made)}:
             raise TypeError
-        return made(**value)
-    except TypeError:
+        return TypeAdapter[Answer | Verdict](made).validate_python(value)
+    except (KeyError, TypeError, ValueError):
         raise Corrupt(
             f"{path}, line {number} is neither an answer nor a verdict; delete that line to ask for it again",
             path=str(path),

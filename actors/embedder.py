@@ -8,7 +8,8 @@ import os
 from collections.abc import Coroutine, Sequence
 from typing import Any
 
-from actors.once import Once, with_all_cores
+from actors.once import Once
+from actors.options import with_all_cores
 from memos_ray.config import Settings
 from memos_ray.errors import MemosError, Unavailable
 from memos_ray.models.batching import BatchingEmbedder

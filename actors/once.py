@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable, Coroutine
 from typing import Any, Generic, TypeVar
-
-from memos_ray.config import Settings
 
 T = TypeVar("T")
 
@@ -32,9 +29,3 @@ class Once(Generic[T]):
             if failed and self._making is making:
                 self._making = None
             raise
-
-
-def with_all_cores(settings: Settings) -> Settings:
-    """`embed_threads` as a number. Ray sets OMP_NUM_THREADS=1 for actors that ask for no CPU, so torch's own default
-    would be one thread."""
-    return settings.model_copy(update={"embed_threads": settings.embed_threads or os.cpu_count() or 1})

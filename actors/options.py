@@ -7,7 +7,10 @@ laptop with two cores must be able to hold dozens of cubes.
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+from memos_ray.config import Settings
 
 DIRECTORY_NAME = "directory"
 EMBEDDER_NAME = "embedder"
@@ -47,3 +50,9 @@ HOST: dict[str, Any] = {
     "max_task_retries": 0,
     "max_concurrency": 20_000,
 }
+
+
+def with_all_cores(settings: Settings) -> Settings:
+    """`embed_threads` as a number. Ray sets OMP_NUM_THREADS=1 for actors that ask for no CPU, so torch's own default
+    would be one thread."""
+    return settings.model_copy(update={"embed_threads": settings.embed_threads or os.cpu_count() or 1})

@@ -7,7 +7,8 @@ import logging
 import os
 from collections.abc import Sequence
 
-from actors.once import Once, with_all_cores
+from actors.once import Once
+from actors.options import with_all_cores
 from memos_ray.config import Settings
 from memos_ray.errors import MemosError, Unavailable
 from memos_ray.models.factory import make_reranker, reranker_from_hub
@@ -22,7 +23,7 @@ class RerankerActor:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._loaded = Once(lambda: self._load())
+        self._loaded = Once(self._load)
 
     async def rerank(self, query: str, texts: Sequence[str]) -> Reply:
         """`Reranking`: see `Reranker.rerank`."""

@@ -68,14 +68,15 @@ def read_locomo(path: Path) -> list[Conversation]:
     """All conversations of a file. Raises `Invalid` if it is not of LoCoMo's shape."""
     try:
         samples = json.loads(path.read_text(encoding="utf-8"))
-        return [_conversation(sample) for sample in samples]
+        return [conversation_of(sample) for sample in samples]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Invalid(
             f"{path} is not a LoCoMo file ({type(error).__name__}: {error})", argument="data"
         ) from error
 
 
-def _conversation(sample: Mapping[str, Any]) -> Conversation:
+def conversation_of(sample: Mapping[str, Any]) -> Conversation:
+    """One sample of such a file, as JSON gives it."""
     talk = sample["conversation"]
     numbers = sorted(int(match.group(1)) for key in talk if (match := _SESSION.fullmatch(key)))
     sessions = tuple(

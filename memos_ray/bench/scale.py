@@ -7,18 +7,16 @@ real embedder; questions name their speakers, so that all conversations can lie 
 
 from __future__ import annotations
 
-import json
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 
 from memos_ray.bench import metrics
-from memos_ray.bench.locomo_data import Conversation, Question, read_locomo
+from memos_ray.bench.locomo_data import Conversation, Question, conversation_of
 from memos_ray.bench.made_dialogues import make_dialogues
 from memos_ray.bench.report import Deadline
 from memos_ray.cube.cube import MemCube
@@ -115,19 +113,13 @@ def _filler(memories: int) -> Iterator[tuple[str, int, Conversation]]:
     """(name, days later, conversation) of conversations made by rule, each some times, until there are `memories`."""
     number = 0
     while memories > 0:
-        made = _made(number)
+        (sample,) = make_dialogues(1_000 + number, 1, questions=1)
+        made = conversation_of(sample)
         for copy in range(_COPIES):
             if memories > 0:
                 yield f"{made.id}, {copy}", 30 * copy, made
                 memories -= made.n_turns
         number += 1
-
-
-def _made(number: int) -> Conversation:
-    with tempfile.TemporaryDirectory(prefix="memos-ray-bench-") as folder:
-        path = Path(folder, "made.json")
-        path.write_text(json.dumps(make_dialogues(1_000 + number, 1, questions=1)), encoding="utf-8")
-        return read_locomo(path)[0]
 
 
 async def _add(handle: AsyncCube, conversation: Conversation, name: str, days: int) -> None:

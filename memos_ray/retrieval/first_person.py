@@ -10,7 +10,7 @@ well. Rules for English; in Chinese the name alone is replaced.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import pairwise
 
 from memos_ray.text.script import has_cjk
@@ -18,8 +18,8 @@ from memos_ray.text.script import has_cjk
 Found = tuple[str, int, int]
 """(name, start, end) in the text."""
 
-POSSESSIVE = re.compile("['\u2019]s\\b", re.IGNORECASE)
-# What stands for the one who is asked about while the rules work: no text holds these.
+_POSSESSIVE = re.compile("['\u2019]s\\b", re.IGNORECASE)
+# What stands for the one who is asked about while the rules work: characters that questions do not need.
 _SELF, _OWN = "\x02", "\x01"
 _AFTER_PREPOSITION = r"\b(to|for|with|about|of|from|by|at|on|without|than|like|around|near|behind)"
 _NO_SUBJECT = (
@@ -83,11 +83,11 @@ def in_first_person(text: str, found: Iterable[Found]) -> str:
     if not found:
         return text
     if has_cjk(text):
-        return _replaced(text, found, {name: ("我", "我") for name, _, _ in found})
+        return replaced(text, found, {name: ("我", "我") for name, _, _ in found})
     first = found[0][0]
     joined = _joined(text, found)
     forms = {name: (_SELF, _OWN) if joined or name == first else ("you", "your") for name, _, _ in found}
-    changed = _replaced(text, found, forms)
+    changed = replaced(text, found, forms)
     for pattern, new in _ALL:
         changed = pattern.sub(new, changed)
     one = len(forms) == 1
@@ -104,11 +104,11 @@ def _joined(text: str, found: list[Found]) -> bool:
     return any(a[0] != b[0] and _AND.fullmatch(text, a[2], b[1]) is not None for a, b in pairwise(found))
 
 
-def _replaced(text: str, found: list[Found], forms: dict[str, tuple[str, str]]) -> str:
+def replaced(text: str, found: Sequence[Found], forms: Mapping[str, tuple[str, str]]) -> str:
     """`text` with (for itself, for its possessive) in place of each name."""
     parts, end = [], 0
     for name, start, stop in found:
-        possessive = POSSESSIVE.match(text, stop)
+        possessive = _POSSESSIVE.match(text, stop)
         parts += [text[end:start], forms[name][possessive is not None]]
         end = possessive.end() if possessive else stop
     return "".join([*parts, text[end:]])

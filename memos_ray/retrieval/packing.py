@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from bisect import bisect, insort
-from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -35,7 +34,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Packed:
-    """`hits`: those that are shown, best first, each with the `tokens` that it added when it came in. `passages` are in
+    """`hits`: those that are shown, best first, each with the `tokens` that it cost when it came in. `passages` are in
     the order of `text`. `fates` tells of every hit that was given, in their order."""
 
     hits: list[SearchHit]
@@ -78,10 +77,7 @@ class _Draft:
         self._count = count
         self._most = most
         self._passages: dict[Hashable, list[tuple[Any, int]]] = {}  # (order, position), ascending
-        self._tokens: dict[int, int] = {}  # shown -> what it added
-        self._in_cube: dict[Hashable, dict[int, None]] = defaultdict(
-            dict
-        )  # cube -> its passages that were shown once
+        self._tokens: dict[int, int] = {}  # shown -> what it cost when it came in
         self._by_text: dict[Hashable, int] = {}  # what is said -> who is shown saying it
         self._repeats: dict[int, int] = {}  # repeat -> who is shown in its place
         self._missed: set[int] = set()
@@ -172,7 +168,7 @@ class _Draft:
 
     def _documents(self, e: Entry) -> list[int]:
         """The shown passages of documents in the same cube."""
-        return [i for i in self._in_cube.get(e.same[:-1], ()) if i in self._tokens]
+        return [i for i in self._tokens if self._entries[i].same[:-1] == e.same[:-1]]
 
     def _take(self, position: int, left: float) -> int | None:
         """Shows one, in the place of a document's passages that it contains. Returns what that added; None, and nothing
@@ -200,8 +196,6 @@ class _Draft:
         insort(self._passages.setdefault(e.passage, []), (e.order, position))
         self._tokens[position] = tokens
         self._by_text[e.same] = position
-        if e.is_document:
-            self._in_cube[e.same[:-1]][position] = None
 
     def _drop(self, position: int) -> int:
         """Takes one out. Returns how many tokens that frees. What it stood for is open again."""

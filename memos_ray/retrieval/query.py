@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from memos_ray.retrieval.first_person import POSSESSIVE, in_first_person
-from memos_ray.retrieval.question import NO_QUESTION, Question
+from memos_ray.retrieval.first_person import Found, in_first_person, replaced
+from memos_ray.retrieval.question import AT_A_TIME, NO_QUESTION, Question
 from memos_ray.retrieval.stopwords import ENGLISH_STOP
 from memos_ray.retrieval.tokens import normalise
 from memos_ray.text.script import CJK_CLASS
@@ -23,10 +23,7 @@ _CAPITALISED = re.compile(r"(?<!^)\b([A-Z][\w'-]+)")
 # Words that begin questions, or stand in them, and begin or are names: Howard, Candace, Will, May.
 _WORDS_TOO = ENGLISH_STOP | {"can", "could", "list", "mark", "might", "must", "name", "shall", "tell"}
 _MONTHS = frozenset(["april", "august", "june", "may"])
-_AT_A_TIME = re.compile(
-    r"\b(?:in|of|during|since|by|before|after|until|from|to|last|early|late|mid|this|next|every|each|\d+)\s+(?:the\s+)?$",
-    re.IGNORECASE,
-)
+_BEFORE_A_MONTH = re.compile(rf"(?:{AT_A_TIME}|\b\d+ )$", re.IGNORECASE)
 _CALLED = 3  # letters of a name that are enough to call somebody by ("Mel")
 
 
@@ -119,20 +116,15 @@ def _is_word(text: str, start: int, stop: int) -> bool:
     """Whether what stands there is a common word, or a month, rather than somebody's name."""
     word = normalise(text[start:stop])
     if word in _MONTHS:
-        return not text[start].isupper() or _AT_A_TIME.search(text[:start]) is not None
+        return not text[start].isupper() or _BEFORE_A_MONTH.search(text[:start]) is not None
     if word in _WORDS_TOO:
         return not text[start].isupper() or not any(c.isalnum() for c in text[:start])
     return False
 
 
-def without_spans(text: str, found: Iterable[tuple[int, int]]) -> str:
+def without_names(text: str, found: Sequence[Found]) -> str:
     """`text` without the names at `found` and their possessive 's; unchanged if that is all there is."""
-    parts, end = [], 0
-    for start, stop in found:
-        parts.append(text[end:start])
-        possessive = POSSESSIVE.match(text, stop)
-        end = possessive.end() if possessive else stop
-    rest = " ".join("".join([*parts, text[end:]]).split())
+    rest = " ".join(replaced(text, found, {name: ("", "") for name, _, _ in found}).split())
     return rest if any(c.isalnum() for c in rest) else text
 
 
@@ -159,10 +151,9 @@ class QueryParser:
 
     def _parse(self, text: str, day: int, _languages: int, _entities: int, _speakers: int) -> ParsedQuery:
         spoken = [*self._speakers.find_called(text)]
-        spans = [(start, end) for _, start, end in spoken]
         speakers = tuple(dict.fromkeys(name for name, _, _ in spoken))
         entities = tuple(dict.fromkeys(name for name, _, _ in self._entities.find(text)))
-        rest = without_spans(text, spans)
+        rest = without_names(text, spoken)
         capitalised = " ".join(m[1] for m in _CAPITALISED.finditer(rest))
         return ParsedQuery(
             text,

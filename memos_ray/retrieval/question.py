@@ -42,11 +42,8 @@ _SEASONS = {
 }
 _MONTH = re.compile(rf"\b({'|'.join(_MONTHS)})\b", re.IGNORECASE)
 # "may" and "march" are words too, and so is "fall": these count after a word that makes them a time.
-_AMBIGUOUS = re.compile(
-    r"\b(?:in|of|during|since|by|before|after|last|early|late|mid|this|next)[ -](?:the )?"
-    r"(may|march|fall|spring|summer|autumn|winter)\b",
-    re.IGNORECASE,
-)
+AT_A_TIME = r"\b(?:in|of|during|since|by|before|after|last|early|late|mid|this|next)[ -](?:the )?"
+_AMBIGUOUS = re.compile(rf"{AT_A_TIME}(may|march|fall|spring|summer|autumn|winter)\b", re.IGNORECASE)
 _CHINESE_MONTH = re.compile(r"(?<!\d)(1[0-2]|[1-9])月")
 
 

@@ -199,11 +199,9 @@ def _cut(hits: list[Ranked], indexes: CubeIndexes, options: SearchOptions) -> li
         raise Invalid("budget_tokens needs indexes with `texts`", argument="budget_tokens")
     texts = indexes.texts([hit.slot for hit in hits])
     # What says the same as a better hit is shown once, if at all: it must not use up what others need.
-    first = {normal(text): hit.slot for hit, text in zip(reversed(hits), reversed(texts), strict=True)}
-    costs = (
-        (hit.slot, approximate_tokens(text) if first[normal(text)] == hit.slot else 0)
-        for hit, text in zip(hits, texts, strict=True)
-    )
+    said = [normal(text) for text in texts]
+    first = {text: i for i, text in reversed([*enumerate(said)])}
+    costs = ((i, approximate_tokens(text) if first[said[i]] == i else 0) for i, text in enumerate(texts))
     most = options.top_k + _SPARE_HITS
     return [hits[i] for i in pack(costs, _SPARE * options.budget_tokens, most=most)]
 

@@ -98,9 +98,8 @@ T = TypeVar("T")
 # What is larger is parsed in a thread, so that it does not hold up everybody else: 16 kB take about 10 ms.
 _INLINE_ITEMS = 100
 _INLINE_BYTES = 16_000
-_PATIENCE = (
-    0.25  # share of `call_timeout_s` that a search waits for vectors before it says how many are missing
-)
+# Share of `call_timeout_s` that a search waits for vectors before it says how many are missing.
+_PATIENCE = 0.25
 
 
 class MemCube:

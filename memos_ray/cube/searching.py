@@ -38,9 +38,6 @@ from memos_ray.types import AskedFor, Explanation, LinkType, SearchHit
 
 _READABLE = 0.8  # share of a query's letters that the embedder must know for its vectors to count
 _SEED_WORDS = 100  # of one memory that lead to others
-_SEEDS_KEPT = (
-    1_000  # memories whose words are kept: the best of a search are often among the best of the next
-)
 _RARE = 0.02  # share of the memories that may hold a word which leads to others
 
 
@@ -65,7 +62,6 @@ class CubeSearcher:
         self._speakers = SpeakerIndex()
         self._names = NameIndex()
         self._facts = SlotFacts(state)
-        self._seed_words = lru_cache(maxsize=_SEEDS_KEPT)(self._words_of_slot)
         self._parser = QueryParser(self._names, self._speakers.names, self._text.query_terms, _asked)
         self._taken = 0
 
@@ -123,7 +119,8 @@ class CubeSearcher:
     def _shared(self, seeds: Slots, slots: Slots, terms: Sequence[str], mask: Mask) -> Signal:
         """See `signals.hop`: the part that `slots` hold of the idf of the rare words of `seeds`, without `terms`."""
         asked = frozenset(terms)
-        of_seeds = (t for seed in seeds.tolist() for t in self._seed_words(seed) if t not in asked)
+        texts = self._state.texts(seeds.tolist())
+        of_seeds = (t for text in texts for t in tokenize(text)[:_SEED_WORDS] if t not in asked)
         words = list(dict.fromkeys(of_seeds))
         frequencies = self._text.frequencies(words, mask)
         rare = np.flatnonzero((frequencies >= 2) & (frequencies <= max(2.0, _RARE * len(self._text))))
@@ -135,9 +132,6 @@ class CubeSearcher:
         holds = (counts[:, at] > 0) & (holding[at] == slots)
         shares: Signal = (weights / weights.sum()) @ holds.astype(np.float32)
         return shares
-
-    def _words_of_slot(self, slot: int) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(tokenize(self._state.texts([slot])[0])[:_SEED_WORDS]))
 
     def hits(self, ranked: Iterable[Ranked], query: ParsedQuery, *, explain: bool) -> list[SearchHit]:
         """Slots -> hits with their memories."""

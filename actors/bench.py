@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import ray
 
-from actors.mem_cube import MemCubeActor
+from actors.mem_cube import Held, MemCubeActor
 from actors.options import HOST
 from memos_ray.bench import brute
 from memos_ray.bench.synthetic import Synthetic, SyntheticEmbedder
@@ -44,7 +44,7 @@ class BenchCubeActor(MemCubeActor):
         """As in production; or the same parts on a journal in memory, which a second attach finds empty."""
         if self._stored:
             return await super().attach(cube_id, incarnation)
-        self._cube = await activate(
+        cube = await activate(
             self._settings,
             cube_id,
             MemoryStore(),
@@ -53,12 +53,13 @@ class BenchCubeActor(MemCubeActor):
             clock=SystemClock(),
             owner=self._name,
         )
-        return Reply(self._info())
+        self._held[cube_id] = Held(cube, incarnation)
+        return Reply()
 
     async def fill(self, n: int, seed: int) -> float:
         """Adds `n` synthetic turns and waits until all can be found. Returns the seconds that took."""
         begun = time.perf_counter()
-        cube = self._held()
+        cube = self._cube()
         sessions = Synthetic(seed).sessions(n)
         while together := list(islice(sessions, _TOGETHER)):
             await asyncio.gather(*(cube.add_messages(**s, op_id=new_op_id()) for s in together))
@@ -67,7 +68,7 @@ class BenchCubeActor(MemCubeActor):
 
     async def time_searches(self, n: int, seed: int, recipe: str) -> list[float]:
         """Seconds of each of `n` searches, inside the process, ownership confirmed as always."""
-        cube, taken = self._held(), []
+        cube, taken = self._cube(), []
         queries = await self._queries(n, seed)
         for query in queries:  # once, so that the embedder remembers them: embedding is not what is measured
             await cube.search(query, top_k=10, recipe=recipe)
@@ -79,7 +80,7 @@ class BenchCubeActor(MemCubeActor):
 
     async def verify(self, n: int, seed: int, *, text: bool) -> list[str]:
         """Compares `n` searches with brute force. Returns what differs; `text`: the BM25 arm too (slow)."""
-        cube, wrong = self._held(), []
+        cube, wrong = self._cube(), []
         items = await cube.get_all()
         vectors = await self._synthetic.embed([item.text for item in items])
         for query in await self._queries(n, seed):
@@ -92,13 +93,13 @@ class BenchCubeActor(MemCubeActor):
 
     async def _queries(self, n: int, seed: int) -> list[str]:
         source = Synthetic(seed)
-        items = await self._held().get_all(limit=1_000)
+        items = await self._cube().get_all(limit=1_000)
         return [source.query_about(items[i * len(items) // n].text) for i in range(n)]
 
-    def _held(self) -> MemCube:
-        if self._cube is None:
+    def _cube(self) -> MemCube:
+        if not self._held:
             raise RuntimeError("attach a cube first")
-        return self._cube
+        return next(iter(self._held.values())).cube
 
 
 def create_bench_host(name: str, settings: Settings, *, stored: bool) -> Any:

@@ -1,28 +1,32 @@
 """Which host holds which cube. Soft state: all of it can be rebuilt from the registry and the hosts.
 
-The directory never judges whether an owner is legitimate: the journal's fence does. A wrong answer here
-costs a retry, not data.
+Carries out what `memos_ray.placement` decides. It never judges whether an owner is legitimate: the journal's fence
+does. A wrong answer here costs a retry, not data.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
+import time
 import weakref
+from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any
 
 import ray
-from ray.util import list_named_actors
 
-from actors.options import HOST_PREFIX
+from actors.fleet_keeper import FleetKeeper
 from actors.refs import answer
-from memos_ray import _siblings
 from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
-from memos_ray.errors import Conflict, Corrupt, MemosError, NotFound, Unavailable
+from memos_ray.errors import Conflict, Corrupt, Invalid, MemosError, NotFound, Overloaded, Unavailable
 from memos_ray.ids import new_op_id
-from memos_ray.wire import HostInfo, Located, Reply
+from memos_ray.placement import pool, upkeep
+from memos_ray.placement.fleet import CubeUse, Fleet
+from memos_ray.placement.place import Full, Start, Use, place
+from memos_ray.placement.policy import Policy
+from memos_ray.placement.shards import shard_of
+from memos_ray.wire import HostInfo, Located, NodeInfo, Reply
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -32,77 +36,89 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ATTACH_TIMEOUT_S = 60.0
-_DESCRIBE_TIMEOUT_S = 30.0  # a host in the middle of an attach answers when that is done
 _PING_TIMEOUT_S = 5.0
 _HOSTS_TRIED = 3
+_PULSE_S = 0.5  # hosts that answer later are counted in the next tick
 
 
 class DirectoryActor:
-    """Locates cubes, activates them on first use, and keeps blank hosts ready."""
+    """Locates cubes, activates them on first use, and keeps hosts, memory and load in order."""
 
     def __init__(self, settings: Settings, embedder: Any) -> None:
         self._settings = settings
-        self._embedder = embedder
-        # Imported here and below, not above: a driver that starts the system imports this module, and Lance
-        # (0.3 s) is not for drivers.
+        # Imported here, not above: a driver that starts the system imports this module, and Lance (0.3 s) is not for
+        # drivers.
         from memos_ray.cube import opening
         from memos_ray.cube.registry import Registry
 
         self._opening = opening
         self._registry = Registry(settings.data)
-        self._hosts: dict[str, Located] = {}
-        self._blank: list[tuple[str, Any]] = []
+        self._policy = Policy.from_settings(settings)
+        self._fleet = Fleet()
+        self._hosts = FleetKeeper(settings, embedder, self._fleet, self._policy)
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
         self._recovered: asyncio.Task[None] | None = None
+        self._changes: set[asyncio.Task[None]] = set()
+        self._keeper: asyncio.Task[None] | None = None
+        # Ray restarts this actor without anybody calling it: it calls itself, so that its upkeep goes on.
+        ray.get_runtime_context().current_actor.wake_up.remote()
+
+    async def wake_up(self) -> None:
+        """Finds the hosts that run, and begins to look after them."""
+        await self._recover()
 
     async def settings(self) -> Settings:
         """The settings that this system runs with."""
         return self._settings
 
-    async def locate(self, cube_id: str, create: bool = True, suspect: str | None = None) -> Reply:
-        """`Located` of an attached cube. `suspect` names the host that failed the caller, to be looked at again."""
-        try:
-            await self._recover()
-            async with self._lock(cube_id):
-                return Reply(await self._locate(cube_id, create, suspect))
-        except MemosError as error:
-            return Reply(error=error)
+    # -- where cubes are --------------------------------------------------------------------------------------
+
+    async def locate(
+        self, cube_id: str, create: bool = True, suspect: str | None = None, near: str | None = None
+    ) -> Reply:
+        """`Located` of an attached cube. `suspect` names the host that failed the caller, to be looked at again; `near`
+        is the node that the cube should be on, if it is to be activated."""
+        return await self._reply(cube_id, lambda: self._locate(cube_id, create, suspect, near))
+
+    def whose(self, cube_id: str) -> str | None:
+        """The name of the host that a cube is on or on its way to; None if it is on none. For callers that have waited
+        for a while."""
+        cube = self._fleet.cubes.get(cube_id)
+        return cube.host if cube is not None else None
 
     async def reset(self, cube_id: str, incarnation: str) -> Reply:
         """Gives the cube a new, empty incarnation, named by the caller so that a repeated call changes nothing more."""
-        try:
-            await self._recover()
-            async with self._lock(cube_id):
-                record = await asyncio.to_thread(self._find, cube_id, False)
-                if record.incarnation != incarnation:
-                    await self._let_go(cube_id)
-                    await self._fence_off(cube_id, record)
-                    await asyncio.to_thread(
-                        self._registry.compare_and_set, cube_id, record.revision, incarnation=incarnation
-                    )
-                return Reply(await self._locate(cube_id, False, None))
-        except MemosError as error:
-            return Reply(error=error)
+
+        async def act() -> Located:
+            record = await asyncio.to_thread(self._find, cube_id, False)
+            if record.incarnation != incarnation:
+                await self._let_go(cube_id)
+                await self._fence_off(cube_id, record)
+                await asyncio.to_thread(
+                    self._registry.compare_and_set, cube_id, record.revision, incarnation=incarnation
+                )
+            return await self._locate(cube_id, False)
+
+        return await self._reply(cube_id, act)
 
     async def import_cube(self, cube_id: str, table: pa.Table, incarnation: str) -> Reply:
         """Makes a new cube of exported rows. Raises `Conflict` if there is one of that id that is not this import's."""
-        try:
-            await self._recover()
-            async with self._lock(cube_id):
-                record = await asyncio.to_thread(self._registry.lookup, cube_id)
-                if record is None or record.state != "active":
-                    # Unreferenced until the registry names it: a crash in between leaves a folder, no half cube.
-                    await asyncio.to_thread(
-                        self._opening.write_incarnation, self._settings, cube_id, incarnation, table
-                    )
-                    record = await asyncio.to_thread(self._create, cube_id, incarnation)
-                if record.incarnation != incarnation:
-                    raise Conflict(
-                        f"there is a cube {cube_id!r} already; import under another id, or reset it first"
-                    )
-                return Reply(await self._locate(cube_id, False, None))
-        except MemosError as error:
-            return Reply(error=error)
+
+        async def act() -> Located:
+            record = await asyncio.to_thread(self._registry.lookup, cube_id)
+            if record is None or record.state != "active":
+                # Unreferenced until the registry names it: a crash in between leaves a folder, no half cube.
+                await asyncio.to_thread(
+                    self._opening.write_incarnation, self._settings, cube_id, incarnation, table
+                )
+                record = await asyncio.to_thread(self._create, cube_id, incarnation)
+            if record.incarnation != incarnation:
+                raise Conflict(
+                    f"there is a cube {cube_id!r} already; import under another id, or reset it first"
+                )
+            return await self._locate(cube_id, False)
+
+        return await self._reply(cube_id, act)
 
     async def cubes(self, prefix: str = "", limit: int = 1000, after: str = "") -> Reply:
         """Registered cubes as `CubeRecord`s, by id."""
@@ -111,31 +127,227 @@ class DirectoryActor:
         except MemosError as error:
             return Reply(error=error)
 
+    # -- what an operator asks for ----------------------------------------------------------------------------
+
+    async def move(self, cube_id: str, node_id: str | None = None) -> Reply:
+        """Takes an active cube to another host (on `node_id`), under load. `Located` of where it then is."""
+
+        async def act() -> Located:
+            if cube_id not in self._fleet.cubes:
+                raise NotFound(
+                    f"cube {cube_id!r} is not active: there is nothing to move", what="cube", id=cube_id
+                )
+            if node_id is not None and node_id not in self._fleet.nodes:
+                raise Invalid(
+                    f"there is no node {node_id!r}; there are {', '.join(self._fleet.nodes)}",
+                    argument="node_id",
+                )
+            if not await self._move(cube_id, only=node_id):
+                raise Unavailable(
+                    f"there is no room for {cube_id!r} there; it stays where it is", what="host"
+                )
+            return await self._locate(cube_id, False)
+
+        return await self._reply(cube_id, act)
+
+    async def passivate(self, cube_id: str) -> Reply:
+        """Drains an active cube and lets it go; False if it was not active."""
+
+        async def act() -> bool:
+            active = cube_id in self._fleet.cubes
+            await self._let_go(cube_id)
+            return active
+
+        return await self._reply(cube_id, act)
+
+    async def drain(self, node_id: str, draining: bool = True) -> Reply:
+        """From now on nothing new goes to a node, and what is there leaves, some cubes a tick; or again not.
+
+        Soft: a directory that restarts has forgotten it."""
+        await self._recover()
+        node = self._fleet.nodes.get(node_id)
+        if node is None:
+            known = ", ".join(self._fleet.nodes)
+            return Reply(
+                error=Invalid(f"there is no node {node_id!r}; there are {known}", argument="node_id")
+            )
+        node.draining = draining
+        return Reply(sum(len(host.cubes) for host in self._fleet.on(node_id)))
+
     async def hosts(self) -> list[HostInfo]:
         """Every host that answers, blank ones too."""
         await self._recover()
-        handles = [located.host for located in self._hosts.values()] + [handle for _, handle in self._blank]
-        answers = await asyncio.gather(*(self._describe(h, _PING_TIMEOUT_S) for h in handles))
-        return [a for a in answers if a is not None]
+        await self._hosts.pulse(_PULSE_S)
+        return self._hosts.infos()
 
-    async def _locate(self, cube_id: str, create: bool, suspect: str | None) -> Located:
-        known = self._hosts.get(cube_id)
+    async def nodes(self) -> list[NodeInfo]:
+        """Every node that is alive, and what of it is in use."""
+        await self._recover()
+        fleet = self._fleet
+        return [
+            NodeInfo(
+                node_id=node.node_id,
+                cpus=node.cpus,
+                memory_bytes=int(node.memory_bytes),
+                used_bytes=fleet.used_bytes(node.node_id),
+                hosts=sum(1 for _ in fleet.on(node.node_id)),
+                cubes=sum(len(host.cubes) for host in fleet.on(node.node_id)),
+                busy=sum(host.busy for host in fleet.on(node.node_id)),
+                draining=node.draining,
+                labels=dict(node.labels),
+            )
+            for node in fleet.nodes.values()
+        ]
+
+    # -- inside: one cube, under its lock ---------------------------------------------------------------------
+
+    async def _reply(self, cube_id: str, act: Callable[[], Coroutine[Any, Any, Any]]) -> Reply:
+        """One change at a time to where a cube is."""
+        try:
+            await self._recover()
+            async with self._lock(cube_id):
+                return Reply(await act())
+        except MemosError as error:
+            return Reply(error=error)
+
+    async def _locate(
+        self, cube_id: str, create: bool, suspect: str | None = None, near: str | None = None
+    ) -> Located:
+        known = self._located(cube_id)
         if known is not None and known.host_name != suspect:
             return known
         record = await asyncio.to_thread(self._find, cube_id, create)
         if known is not None:
             # It failed somebody. If it answers at all it may have lost the cube and can take it again.
-            if await self._describe(known.host, _PING_TIMEOUT_S) is not None:
-                located = await self._attach(cube_id, record, known.host_name, known.host)
-                if located is not None:
-                    return located
-            self._give_up(known.host_name, known.host, cube_id)
+            if await self._hosts.answers(
+                known.host_name, min(_PING_TIMEOUT_S, self._settings.host_timeout_s)
+            ):
+                if await self._attach(record, known.host_name):
+                    return self._must_be_located(cube_id)
+            else:
+                self._hosts.give_up(known.host_name, "it failed a caller and does not answer", silent=True)
+        return await self._activate(record, near)
+
+    async def _activate(self, record: CubeRecord, near: str | None = None) -> Located:
+        cube_id, avoid = record.cube_id, set[str]()
         for _ in range(_HOSTS_TRIED):
-            name, handle = self._take_blank()
-            located = await self._attach(cube_id, record, name, handle)
-            if located is not None:
-                return located
+            name = self._take_host(cube_id, near=near, avoid=avoid)
+            if await self._attach(record, name):
+                return self._must_be_located(cube_id)
+            avoid.add(name)
         raise Unavailable(f"no host process could be started for {cube_id!r}", what="host")
+
+    def _take_host(self, cube_id: str, **wishes: Any) -> str:
+        """The host that a cube goes to; started if need be. Raises `Overloaded` if there is room nowhere."""
+        match place(self._fleet, self._policy, cube_id, shard_of(cube_id), time.monotonic(), **wishes):
+            case Use(name):
+                return name
+            case Start(node_id):
+                return self._hosts.start(node_id)
+            case Full(why, brief):
+                if not self._fleet.nodes:
+                    raise Unavailable(why, what="nodes")
+                retry_s = 0.2 if brief else self._settings.tick_s
+                raise Overloaded(f"{cube_id!r} cannot be activated now: {why}", retry_after_s=retry_s)
+
+    async def _attach(self, record: CubeRecord, name: str) -> bool:
+        """False if the host is of no use. Raises what activation itself raises."""
+        cube_id, fleet = record.cube_id, self._fleet
+        if name not in fleet.hosts:
+            return False
+        packed = self._policy.cubes_per_actor > 1 and cube_id not in fleet.own
+        fleet.attaching(cube_id, shard_of(cube_id), name, time.monotonic(), packed=packed)
+        try:
+            call = self._hosts.handle(name).attach.remote(cube_id, record.incarnation)
+            reply: Reply = await answer(call, _ATTACH_TIMEOUT_S)
+        except (TimeoutError, ray.exceptions.RayError) as error:
+            self._forget(cube_id, name)
+            host = fleet.hosts.get(name)
+            # One cube that cannot be attached is no reason to end a process with others in it, as long as that lives.
+            if host is not None and not (host.cubes and await self._hosts.answers(name, _PING_TIMEOUT_S)):
+                self._hosts.give_up(name, f"it did not attach {cube_id!r}: {error}", silent=True)
+            return False
+        except BaseException:
+            self._forget(cube_id, name)
+            raise
+        if reply.error is not None:
+            self._forget(cube_id, name)
+            if reply.error.fields.get("reason") == "full":
+                log.warning("host %s holds more than this directory knows of", name)
+                return False
+            raise reply.error
+        use: CubeUse = reply.value
+        if cube_id not in fleet.cubes:  # the host was given up meanwhile
+            return False
+        fleet.attached(cube_id, use.epoch, use.items, time.monotonic())
+        self._fill_pool()
+        return True
+
+    def _forget(self, cube_id: str, name: str) -> None:
+        cube = self._fleet.cubes.get(cube_id)
+        if cube is not None and cube.host == name:
+            self._fleet.gone(cube_id)
+
+    async def _let_go(self, cube_id: str, *, idle_for_s: float = 0.0) -> bool:
+        """Whether the cube is on no host now. A host that does not let go is ended: the next owner fences it."""
+        cube = self._fleet.cubes.get(cube_id)
+        if cube is None:
+            return True
+        cube.changing, name = True, cube.host
+        try:
+            call = self._hosts.handle(name).detach.remote(cube_id, idle_for_s)
+            reply: Reply = await answer(call, _ATTACH_TIMEOUT_S)
+            gone: bool = reply.unwrap()
+        except (TimeoutError, ray.exceptions.RayError, MemosError) as error:
+            self._hosts.give_up(name, f"it did not let go of {cube_id!r}: {error}")
+            return True
+        finally:
+            cube.changing = False
+        if gone:
+            self._forget(cube_id, name)
+        return gone
+
+    async def _move(self, cube_id: str, *, only: str | None = None, own: bool = False) -> bool:
+        """Prepares the new host, then drains the old one and attaches: calls in between are told to retry.
+
+        False if there is no room elsewhere. Whatever fails on the way, the next call activates the cube."""
+        cube = self._fleet.cubes.get(cube_id)
+        if cube is None:
+            return False
+        record = await asyncio.to_thread(self._find, cube_id, False)
+        if own:
+            self._fleet.own.add(cube_id)
+        try:
+            target = self._take_host(cube_id, only=only, avoid={cube.host})
+        except MemosError as error:
+            self._fleet.own.discard(cube_id)
+            log.info("cube %r stays where it is: %s", cube_id, error)
+            return False
+        reserved = self._fleet.hosts[target]
+        reserved.reserved = True  # nobody else takes it, or ends it, while it comes up
+        try:
+            if not await self._hosts.answers(target, _ATTACH_TIMEOUT_S):
+                return False
+            await self._let_go(cube_id)
+        finally:
+            reserved.reserved = False
+        if own:
+            self._fleet.own.add(cube_id)
+        if not await self._attach(record, target):
+            await self._activate(record)
+        return True
+
+    def _located(self, cube_id: str) -> Located | None:
+        cube = self._fleet.cubes.get(cube_id)
+        return (
+            None if cube is None else Located(cube_id, self._hosts.handle(cube.host), cube.host, cube.epoch)
+        )
+
+    def _must_be_located(self, cube_id: str) -> Located:
+        located = self._located(cube_id)
+        if located is None:
+            raise Unavailable(f"the host of {cube_id!r} went away as it came up", what="host")
+        return located
 
     def _find(self, cube_id: str, create: bool) -> CubeRecord:
         record = self._registry.lookup(cube_id)
@@ -150,52 +362,6 @@ class DirectoryActor:
             cube_id, incarnation=incarnation, embedder=self._settings.embedder
         )
 
-    async def _attach(self, cube_id: str, record: CubeRecord, name: str, handle: Any) -> Located | None:
-        """None if the host is of no use (and was given up). Raises what activation itself raises: the host is then
-        blank again and goes back into the pool."""
-        try:
-            reply: Reply = await answer(handle.attach.remote(cube_id, record.incarnation), _ATTACH_TIMEOUT_S)
-        except (TimeoutError, ray.exceptions.RayError) as error:
-            log.warning("host %s did not attach %r: %s", name, cube_id, error)
-            self._give_up(name, handle, cube_id)
-            return None
-        if reply.error is not None:
-            self._hosts.pop(cube_id, None)
-            if reply.error.fields.get("reason") == "holds another":
-                return None  # it was taken for blank and is not
-            self._blank.append((name, handle))
-            raise reply.error
-        info: HostInfo = reply.value
-        located = Located(cube_id, handle, name, info.epoch)
-        self._hosts[cube_id] = located
-        self._refill()
-        return located
-
-    def _give_up(self, name: str, handle: Any, cube_id: str | None = None) -> None:
-        """Ends a host that does not do as it should. Never lets it go on beside its successor unobserved: what it
-        still owns is fenced by the next claim, what it would still attach dies with it."""
-        if (
-            cube_id is not None
-            and (known := self._hosts.get(cube_id)) is not None
-            and known.host_name == name
-        ):
-            del self._hosts[cube_id]
-        log.warning("host %s is given up", name)
-        ray.kill(handle)
-
-    async def _let_go(self, cube_id: str) -> None:
-        known = self._hosts.pop(cube_id, None)
-        if known is None:
-            return
-        try:
-            reply: Reply = await answer(known.host.detach.remote(), _ATTACH_TIMEOUT_S)
-            reply.unwrap()
-        except (TimeoutError, ray.exceptions.RayError, MemosError) as error:
-            log.warning("host %s did not let go of %r: %s", known.host_name, cube_id, error)
-            self._give_up(known.host_name, known.host)
-        else:
-            self._blank.append((known.host_name, known.host))
-
     async def _fence_off(self, cube_id: str, record: CubeRecord) -> None:
         """Whoever may still own the old incarnation must not acknowledge another write into it."""
         try:
@@ -204,25 +370,15 @@ class DirectoryActor:
             log.warning("the incarnation of %r that is left behind is unreadable: %s", cube_id, error)
 
     def _lock(self, cube_id: str) -> asyncio.Lock:
-        """One change at a time to where a cube is; forgotten when nobody holds or awaits it."""
+        """Forgotten when nobody holds or awaits it."""
         return self._locks.setdefault(cube_id, asyncio.Lock())
 
-    def _take_blank(self) -> tuple[str, Any]:
-        return self._blank.pop(0) if self._blank else self._start_host()
-
-    def _refill(self) -> None:
-        while len(self._blank) < self._settings.warm_actors:
-            self._blank.append(self._start_host())
-
-    def _start_host(self) -> tuple[str, Any]:
-        name = f"{HOST_PREFIX}{new_op_id()}"
-        create_host = _siblings.load("actors.mem_cube").create_host
-        return name, create_host(name, self._settings, self._embedder)
+    # -- inside: the fleet ------------------------------------------------------------------------------------
 
     async def _recover(self) -> None:
-        """Once after a (re)start: finds the hosts that outlived the directory, then fills the pool."""
+        """Once after a (re)start: finds the hosts that outlived the directory, then goes on with upkeep."""
         if self._recovered is None:
-            self._recovered = asyncio.create_task(self._find_hosts())
+            self._recovered = asyncio.create_task(self._hosts.find())
         task = self._recovered
         try:
             await asyncio.shield(task)
@@ -230,39 +386,57 @@ class DirectoryActor:
             if self._recovered is task and task.done():
                 self._recovered = None  # the next call tries again
             raise
+        if self._keeper is None:
+            self._fill_pool()
+            self._keeper = asyncio.create_task(self._keep())
 
-    async def _find_hosts(self) -> None:
-        found = []
-        for entry in list_named_actors(all_namespaces=True):
-            name = entry["name"]
-            if entry["namespace"] != self._settings.namespace or not name.startswith(HOST_PREFIX):
-                continue
-            with contextlib.suppress(ValueError):  # died since it was listed
-                found.append((name, ray.get_actor(name, namespace=self._settings.namespace)))
-        answers = await asyncio.gather(*(self._describe(h, _DESCRIBE_TIMEOUT_S) for _, h in found))
-        for (name, handle), info in zip(found, answers, strict=True):
-            if info is None:
-                self._give_up(name, handle)
-            elif info.cube_id is None:
-                self._blank.append((name, handle))
-            else:
-                self._take_over(info, name, handle)
-        self._refill()
+    async def _keep(self) -> None:
+        while True:
+            began = time.monotonic()
+            try:
+                await self._hosts.look_at_nodes()
+                await self._hosts.pulse(min(_PULSE_S, self._settings.tick_s))
+                self._tick(time.monotonic())
+            except Exception:  # whatever it was: the next tick finds the fleet as it then is
+                log.exception("a tick of the directory failed")
+            await asyncio.sleep(max(0.0, began + self._settings.tick_s - time.monotonic()))
 
-    def _take_over(self, info: HostInfo, name: str, handle: Any) -> None:
-        """Of two hosts that hold the same cube, the one with the higher epoch owns it."""
-        assert info.cube_id is not None
-        known = self._hosts.get(info.cube_id)
-        if known is not None and known.epoch >= info.epoch:
-            self._give_up(name, handle)
+    def _tick(self, now: float) -> None:
+        for end in pool.drop(self._fleet, self._policy, now):
+            self._hosts.end(end.host)
+        self._fill_pool()
+        begun = {task.get_name() for task in self._changes}
+        for passivation in upkeep.passivations(self._fleet, self._policy, now):
+            if passivation.cube_id not in begun:
+                self._begin(passivation.cube_id, self._passivate(passivation))
+        begun = {task.get_name() for task in self._changes}
+        for move in upkeep.moves(self._fleet, self._policy, now):
+            if move.cube_id not in begun:
+                self._begin(move.cube_id, self._carry_out(move))
+
+    def _fill_pool(self) -> None:
+        for start in pool.fill(self._fleet, self._policy, time.monotonic()):
+            self._hosts.start(start.node_id)
+
+    def _begin(self, cube_id: str, change: Coroutine[Any, Any, None]) -> None:
+        if len(self._changes) >= 2 * self._policy.changes:
+            change.close()
             return
-        if known is not None:
-            self._give_up(known.host_name, known.host, info.cube_id)
-        self._hosts[info.cube_id] = Located(info.cube_id, handle, name, info.epoch)
+        task = asyncio.create_task(change, name=cube_id)
+        self._changes.add(task)
+        task.add_done_callback(self._changes.discard)
 
-    async def _describe(self, handle: Any, timeout_s: float) -> HostInfo | None:
-        try:
-            info: HostInfo = await answer(handle.describe.remote(), timeout_s)
-        except (TimeoutError, ray.exceptions.RayError):
-            return None
-        return info
+    async def _passivate(self, passivation: upkeep.Passivate) -> None:
+        cube_id = passivation.cube_id
+        async with self._lock(cube_id):
+            idle = self._policy.idle_s if passivation.why == "idle" else 0.0
+            if await self._let_go(cube_id, idle_for_s=idle):
+                log.info("passivated %r: %s", cube_id, passivation.why)
+
+    async def _carry_out(self, move: upkeep.Move) -> None:
+        async with self._lock(move.cube_id):
+            try:
+                if await self._move(move.cube_id, only=move.node_id, own=move.own):
+                    log.info("moved %r: %s", move.cube_id, move.why)
+            except MemosError as error:
+                log.warning("moving %r failed: %s", move.cube_id, error)

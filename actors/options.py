@@ -16,6 +16,7 @@ DIRECTORY_NAME = "directory"
 EMBEDDER_NAME = "embedder"
 RERANKER_NAME = "reranker"
 HOST_PREFIX = "host:"
+CONTROL = "control"
 
 # Soft state only, rebuilt from the registry and from the hosts that answer: restart for ever. Calls are not
 # retried by Ray: clients retry with their own deadline.
@@ -42,13 +43,16 @@ RERANKER: dict[str, Any] = EMBEDDER
 # Never restarted by Ray: a blank actor of the warm pool takes a dead one's cube in milliseconds, where a
 # restart takes seconds; and only the directory may attach a cube. No task retries: a retried write must
 # come from the client, with its op_id. The concurrency exceeds the bounded queue of a cube, so that a full
-# queue answers `Overloaded` and is not hidden in Ray's own.
+# queue answers `Overloaded` and is not hidden in Ray's own. The control group has a thread and an event loop of
+# its own: a process that is busy with its cubes still says that it lives. No memory is asked for: what hosts take
+# is measured, and cubes are passivated before a node runs out.
 HOST: dict[str, Any] = {
     "num_cpus": 0,
     "lifetime": "detached",
     "max_restarts": 0,
     "max_task_retries": 0,
     "max_concurrency": 20_000,
+    "concurrency_groups": {CONTROL: 2},
 }
 
 

@@ -35,7 +35,7 @@ from memos_ray.config import Settings
 from memos_ray.errors import Invalid, Unavailable
 
 _START_TIMEOUT_S = 120.0
-_OF_THE_CLIENT = frozenset({"address", "namespace", "call_timeout_s", "tokenizer"})
+_OF_THE_CLIENT = ("address", "call_timeout_s", "namespace", "place_near", "tokenizer")
 _SECRET = frozenset({"embedder_api_key", "reranker_api_key", "llm_api_key"})
 
 # Ray is one per process: who uses the cluster that this process started, and where it is.
@@ -62,8 +62,8 @@ class System:
 def connect(settings: Settings) -> System:
     """Joins the system that `settings` mean, starting what is missing (`address="local"`: a Ray of this process's own).
 
-    The system's settings are those of whoever started it; only `call_timeout_s` and `tokenizer` are each
-    client's own.
+    The system's settings are those of whoever started it; only `call_timeout_s`, `place_near` and `tokenizer` are
+    each client's own.
 
     Raises `Unavailable` if the cluster at `settings.address` does not answer, `Invalid` if this process uses
     another cluster already, or if a system runs there with another value of a setting that is given explicitly.
@@ -99,7 +99,7 @@ def joined_settings(asked: Settings, running: Settings) -> Settings:
     Raises `Invalid` for a setting of the system that `asked` gives explicitly, in code or in the environment,
     and that differs.
     """
-    for name in sorted(asked.model_fields_set - _OF_THE_CLIENT):
+    for name in sorted(asked.model_fields_set.difference(_OF_THE_CLIENT)):
         theirs, ours = getattr(running, name), getattr(asked, name)
         if theirs == ours:
             continue
@@ -109,8 +109,8 @@ def joined_settings(asked: Settings, running: Settings) -> Settings:
             f"({values}): leave {name} unset (MEMOS_RAY_{name.upper()} too) to join it, or give another namespace",
             argument=name,
         )
-    own = {"call_timeout_s": asked.call_timeout_s, "tokenizer": asked.tokenizer}
-    return running.model_copy(update=own)
+    own = ("call_timeout_s", "place_near", "tokenizer")
+    return running.model_copy(update={name: getattr(asked, name) for name in own})
 
 
 def up(settings: Settings) -> System:
@@ -166,7 +166,7 @@ def _end_system(settings: Settings, directory: Any) -> None:
         if host is None:
             continue
         try:
-            ray.get(host.detach.remote(), timeout=30.0)
+            ray.get(host.detach_all.remote(), timeout=30.0)
         except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
             logging.getLogger(__name__).warning("host %s did not drain: %s", entry["name"], error)
         ray.kill(host)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Coroutine, Mapping, Sequence
 from typing import Any
 
 import ray
@@ -17,9 +18,12 @@ import ray
 from memos_ray import _siblings
 from memos_ray.config import Settings
 from memos_ray.errors import Invalid, MemosError, Moved, Overloaded, Retryable, Unavailable
-from memos_ray.wire import Located, Reply, Reranking
+from memos_ray.ids import new_op_id
+from memos_ray.wire import Call, Located, Reply, Reranking
 
 _FIRST_DELAY_S = 0.01
+_ASK_AFTER_S = 1.0  # a call that takes longer asks now and then whether its cube is still there
+_HANDLES = 100_000  # of cubes called last: some 100 bytes each, beside one actor handle a host
 _GONE = (ray.exceptions.RayActorError, ray.exceptions.ObjectLostError)
 
 
@@ -33,20 +37,23 @@ class Connection:
         self.started_ray: bool = system.started_ray
         self._directory = system.directory
         self._reranker = system.reranker
-        self._located: dict[str, Located] = {}
+        self._located: OrderedDict[str, Located] = OrderedDict()
+        self._near = str(ray.get_runtime_context().get_node_id()) if self.settings.place_near else None
 
     async def call(
         self, cube_id: str, verb: str, arguments: Mapping[str, Any], *, create: bool = False
     ) -> Any:
         """One verb of one cube, retried until `call_timeout_s`. The arguments carry the `op_id` of a write."""
         attempts = _Attempts(self.settings.call_timeout_s)
+        request_id = new_op_id()
         suspect: str | None = None
         while True:
             where = self._located.get(cube_id)
             try:
                 if where is None:
                     where = await self._locate(cube_id, create, suspect, attempts)
-                return await attempts.one(where.host.call.remote(cube_id, verb, arguments))
+                call = Call(cube_id, verb, arguments, request_id, attempts.within_s)
+                return await attempts.one(where.host.call.remote(call), self._unless_moved(where))
             except _GONE as error:
                 suspect = self._forget(cube_id, where)
                 await attempts.pause(Unavailable(f"the host of {cube_id!r} went away: {error}", what="host"))
@@ -101,9 +108,24 @@ class Connection:
         return said
 
     async def _locate(self, cube_id: str, create: bool, suspect: str | None, attempts: _Attempts) -> Located:
-        located: Located = await attempts.one(self._directory.locate.remote(cube_id, create, suspect))
+        located: Located = await attempts.one(
+            self._directory.locate.remote(cube_id, create, suspect, self._near)
+        )
         self._located[cube_id] = located
+        while len(self._located) > _HANDLES:
+            self._located.popitem(last=False)
         return located
+
+    async def _unless_moved(self, where: Located) -> None:
+        """Ends once the directory says that the cube is not where it is being called: what does not answer for a while
+        may be a process that was given up (and the call, which has an `op_id`, can be repeated)."""
+        while True:
+            try:
+                if await self._directory.whose.remote(where.cube_id) != where.host_name:
+                    return
+            except ray.exceptions.RayError:
+                pass  # it restarts; the host may well be at work
+            await asyncio.sleep(_ASK_AFTER_S)
 
     def forget(self, cube_id: str) -> None:
         """Drops the cached handle of a cube that is about to get another incarnation."""
@@ -122,6 +144,10 @@ class Connection:
         _siblings.load("cluster.launch").release(self._system)
 
 
+async def _value(ref: Any) -> Any:
+    return await ref
+
+
 class _Attempts:
     """Backs off with jitter (10 ms doubling to 1 s) until the deadline, then raises the last error.
 
@@ -136,10 +162,33 @@ class _Attempts:
         self._attempt_s = timeout_s / 2
         self._delay_s = _FIRST_DELAY_S
 
-    async def one(self, ref: Any) -> Any:
-        """The value of a call. Raises its error, and `TimeoutError`."""
-        async with asyncio.timeout(min(self._attempt_s, self._deadline - time.monotonic())):
-            reply = await ref
+    @property
+    def within_s(self) -> float:
+        """How long the next attempt may take."""
+        return max(0.0, min(self._attempt_s, self._deadline - time.monotonic()))
+
+    async def one(self, ref: Any, unless: Coroutine[Any, Any, None] | None = None) -> Any:
+        """The value of a call. Raises its error, and `TimeoutError`, also if `unless` ends first."""
+        answered = asyncio.ensure_future(_value(ref))
+        given_up: asyncio.Task[None] | None = None
+        try:
+            await asyncio.wait((answered,), timeout=min(self.within_s, _ASK_AFTER_S))
+            if not answered.done() and unless is not None:
+                given_up, unless = asyncio.create_task(unless), None
+                await asyncio.wait(
+                    (answered, given_up), timeout=self.within_s, return_when=asyncio.FIRST_COMPLETED
+                )
+            elif not answered.done():
+                await asyncio.wait((answered,), timeout=self.within_s)
+            if not answered.done():
+                raise TimeoutError
+        finally:
+            answered.cancel()
+            if given_up is not None:
+                given_up.cancel()
+            if unless is not None:
+                unless.close()
+        reply = answered.result()
         return reply.unwrap() if isinstance(reply, Reply) else reply
 
     async def pause(self, error: MemosError) -> None:

@@ -66,9 +66,38 @@ class Settings(BaseSettings):
     warm_actors: int = Field(
         1, ge=0, le=64, description="Blank cube actors kept ready; an activation takes one."
     )
-    queue_limit: int = Field(
-        10_000, ge=1, description="Writes a cube holds in its queue before `Overloaded`."
+    warm_actors_max: int = Field(
+        8, ge=0, le=256, description="Blank cube actors kept ready while activations come quickly, at most."
     )
+    cubes_per_actor: int = Field(
+        1, ge=1, le=10_000, description="Cubes that share a process; hot and large ones get their own anyway."
+    )
+    own_actor_items: int = Field(
+        20_000, ge=1, description="Versions beyond which a cube gets a process of its own."
+    )
+    idle_s: float = Field(900.0, gt=0, description="Time without a call after which a cube is passivated.")
+    memory_share: float = Field(
+        0.6,
+        gt=0,
+        le=1,
+        description="Of a node's memory, what cube actors may take before cubes are passivated.",
+    )
+    host_labels: dict[str, str] = Field(
+        default_factory=dict, description="Ray node labels that a node must have to hold cubes, as JSON."
+    )
+    place_near: bool = Field(
+        False, description="Cubes that this client activates go to its own node, if that has room."
+    )
+    tick_s: float = Field(
+        1.0, gt=0, description="How often the directory looks at hosts, passivates and evens out."
+    )
+    changes_per_tick: int = Field(
+        8, ge=1, description="Passivations and moves begun in one tick, at most, each."
+    )
+    host_timeout_s: float = Field(
+        5.0, gt=0, description="Silence after which a cube actor is given up and its cubes go elsewhere."
+    )
+    queue_limit: int = Field(10_000, ge=1, description="Calls a cube holds in its queue before `Overloaded`.")
     group_rows: int = Field(1_000, ge=1, description="Rows in one group commit, at most.")
     read_confirm_s: float = Field(
         1.0, gt=0, description="Age at which an owner confirms its ownership on a read."

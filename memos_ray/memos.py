@@ -419,21 +419,42 @@ class AsyncMemOS:
         await (await self._ready()).ask_directory("import_cube", target, table, new_op_id())
         return {"cube_id": target, "rows": table.num_rows}
 
+    async def move(self, cube_id: str, *, node_id: str | None = None) -> dict[str, Any]:
+        """Takes an active cube to another process (on `node_id`, if given) while it is in use. Calls go on: those in
+        between are retried. Raises `NotFound` if it is not active, `Unavailable` if there is no room."""
+        resolve_cube_id(cube_id=cube_id)
+        located = await (await self._ready()).ask_directory("move", cube_id, node_id)
+        return {"cube_id": cube_id, "host": located.host_name, "epoch": located.epoch}
+
+    async def passivate(self, cube_id: str) -> bool:
+        """Lets an active cube go: it takes no memory until the next call. False if it was not active."""
+        resolve_cube_id(cube_id=cube_id)
+        let_go: bool = await (await self._ready()).ask_directory("passivate", cube_id)
+        return let_go
+
+    async def drain(self, node_id: str, *, draining: bool = True) -> int:
+        """Takes every cube off a node, some a second, and puts none there; `draining=False` ends that. Returns how many
+        cubes are on it now. Raises `Invalid` for an unknown node."""
+        held: int = await (await self._ready()).ask_directory("drain", node_id, draining)
+        return held
+
     async def stats(self, cube_id: str) -> dict[str, Any]:
         """What a cube holds and where it runs."""
         return await (await self.cube(cube_id)).stats()
 
     async def status(self) -> dict[str, Any]:
-        """What runs: settings, hosts with the cubes they hold, and the number of these cubes."""
+        """What runs: settings, nodes, hosts with the cubes they hold, and the number of these cubes."""
         connection = await self._ready()
         hosts = await connection.ask_directory("hosts")
+        nodes = await connection.ask_directory("nodes")
         return {
             "data": connection.settings.data,
             "namespace": connection.settings.namespace,
             "embedder": connection.settings.embedder,
             "reranker": connection.settings.reranker,
+            "nodes": [listed(n) for n in nodes],
             "hosts": [listed(h) for h in hosts],
-            "active_cubes": sum(h.cube_id is not None for h in hosts),
+            "active_cubes": sum(len(h.cubes) for h in hosts),
         }
 
     async def _cube(

@@ -126,5 +126,8 @@ class MemOS:
     cubes = _sync_client(AsyncMemOS.cubes)
     export_cube = _sync_client(AsyncMemOS.export_cube)
     import_cube = _sync_client(AsyncMemOS.import_cube)
+    move = _sync_client(AsyncMemOS.move)
+    passivate = _sync_client(AsyncMemOS.passivate)
+    drain = _sync_client(AsyncMemOS.drain)
     stats = _sync_client(AsyncMemOS.stats)
     status = _sync_client(AsyncMemOS.status)

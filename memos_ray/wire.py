@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from memos_ray.errors import MemosError
+from memos_ray.placement.fleet import CubeUse
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,6 +29,17 @@ class Reply:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """One verb of one cube. `within_s`: how long its caller waits for it; `request_id` names it in logs."""
+
+    cube_id: str
+    verb: str
+    arguments: Mapping[str, Any]
+    request_id: str
+    within_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Located:
     """Where a cube is: the handle of its host actor."""
 
@@ -38,15 +51,34 @@ class Located:
 
 @dataclass(frozen=True, slots=True)
 class HostInfo:
-    """What a host says of itself. `cube_id` is None for a blank one."""
+    """What a host says of itself. A blank one holds no cubes.
+
+    `uss_bytes` is what only this process has in memory, `lag_s` how late its event loop is, `waiting` how many calls
+    wait for their turn.
+    """
 
     name: str
     pid: int
     node_id: str
-    cube_id: str | None
-    incarnation: str | None
-    epoch: int
-    rss_bytes: int
+    cubes: tuple[CubeUse, ...]
+    uss_bytes: int
+    lag_s: float = 0.0
+    waiting: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class NodeInfo:
+    """A node of the cluster. `used_bytes` is what its hosts have for themselves, `busy` how many cores they use."""
+
+    node_id: str
+    cpus: float
+    memory_bytes: int
+    used_bytes: int
+    hosts: int
+    cubes: int
+    busy: float
+    draining: bool
+    labels: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

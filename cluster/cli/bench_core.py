@@ -23,6 +23,7 @@ from memos_ray.bench.synthetic import Synthetic
 from memos_ray.cube.registry import Registry
 from memos_ray.ids import new_op_id
 from memos_ray.memos import make_settings
+from memos_ray.wire import Call
 
 Step = Callable[[str, int, int], None]
 
@@ -95,7 +96,7 @@ class _Bench:
         ray.kill(host)
 
     def _activation(self, host: Any, cube_id: str, incarnation: str, n: int) -> None:
-        self._get(host.detach.remote())
+        self._get(host.detach.remote(cube_id))
         ray.kill(host)
         taken, found = [], []
         for _ in range(3 if self._quick else 7):
@@ -104,13 +105,13 @@ class _Bench:
                 self._get(fresh.attach.remote(cube_id, incarnation)).unwrap()
             with timed() as first:
                 hits = self._get(
-                    fresh.call.remote(cube_id, "search", {"query": "anything at all", "top_k": 1})
+                    fresh.call.remote(_call(cube_id, "search", query="anything at all", top_k=1))
                 )
-            held = self._get(fresh.call.remote(cube_id, "stats", {})).unwrap()["memories"]
+            held = self._get(fresh.call.remote(_call(cube_id, "stats"))).unwrap()["memories"]
             hits.unwrap()
             taken.append(1000 * attached.seconds)
             found.append(1000 * (attached.seconds + first.seconds))
-            self._get(fresh.detach.remote())
+            self._get(fresh.detach.remote(cube_id))
             ray.kill(fresh)
             self._report.check(f"activation {n:,} holds every memory", held == n, f"{held:,}")
         note = "attach on a blank, started host, as the driver sees it; the median of fresh hosts"
@@ -165,19 +166,19 @@ class _Bench:
         async def add(n: int) -> None:
             messages = [{"role": "user", "content": texts[n % len(texts)], "speaker": "Ada"}]
             (
-                await host.call.remote(cube_id, "add_messages", {"messages": messages, "op_id": new_op_id()})
+                await host.call.remote(_call(cube_id, "add_messages", messages=messages, op_id=new_op_id()))
             ).unwrap()
 
         async def run() -> Load:
             await press(add, callers=callers, seconds=0.5)
-            before = (await host.call.remote(cube_id, "stats", {})).unwrap()["memories"]
+            before = (await host.call.remote(_call(cube_id, "stats"))).unwrap()["memories"]
             load = await press(add, callers=callers, seconds=seconds)
-            after = (await host.call.remote(cube_id, "stats", {})).unwrap()["memories"]
+            after = (await host.call.remote(_call(cube_id, "stats"))).unwrap()["memories"]
             self._all_there(after - before, len(load.latencies), f"{callers} callers")
             if stored:
-                (await host.detach.remote()).unwrap()
+                (await host.detach.remote(cube_id)).unwrap()
                 (await host.attach.remote(cube_id, incarnation)).unwrap()
-                again = (await host.call.remote(cube_id, "stats", {})).unwrap()["memories"]
+                again = (await host.call.remote(_call(cube_id, "stats"))).unwrap()["memories"]
                 self._all_there(again, after, f"{callers} callers, read back from storage")
             return load
 
@@ -254,3 +255,7 @@ class _Bench:
         if attach:
             self._get(host.attach.remote(cube_id, incarnation)).unwrap()
         return host, cube_id, incarnation
+
+
+def _call(cube_id: str, verb: str, **arguments: Any) -> Call:
+    return Call(cube_id, verb, arguments, request_id="bench", within_s=60.0)

@@ -83,10 +83,11 @@ def status(session: Session) -> None:
     for name in ("cube", "process", "node", "epoch", "memory"):
         table.add_column(name, justify="right" if name in ("process", "epoch", "memory") else "left")
     for host in answer["hosts"]:
-        cube_id = host["cube_id"] or "[dim]blank, ready for the next one[/dim]"
-        table.add_row(
-            cube_id, str(host["pid"]), host["node_id"][:8], str(host["epoch"]), size(host["rss_bytes"])
-        )
+        where = str(host["pid"]), host["node_id"][:8]
+        for cube in host["cubes"]:
+            table.add_row(cube["cube_id"], *where, str(cube["epoch"]), size(host["uss_bytes"]))
+        if not host["cubes"]:
+            table.add_row("[dim]blank, ready for the next one[/dim]", *where, "", size(host["uss_bytes"]))
     session.out.print(table)
 
 

@@ -91,6 +91,11 @@ VERBS = frozenset(
     }
 )
 
+READING = frozenset(
+    {"search", "get", "get_all", "history", "snapshots", "neighbours", "stats", "export_table"}
+)
+"""The verbs that change nothing."""
+
 Consistency = Literal["latest"] | None
 Scope = Mapping[str, str]  # user_id, agent_id or run_id that a memory must have
 T = TypeVar("T")
@@ -139,6 +144,11 @@ class MemCube:
     def epoch(self) -> int:
         """The owner's epoch: grows with every activation."""
         return self._journal.epoch
+
+    @property
+    def items(self) -> int:
+        """Versions that hold text: what the cube's size in memory follows."""
+        return self._state.n_slots
 
     async def close(self) -> None:
         """Drains the queue and stops the background work. What one part raises keeps no other from closing."""

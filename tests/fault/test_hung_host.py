@@ -9,7 +9,7 @@ import ray
 
 from memos_ray import MemOS
 from memos_ray.ids import new_op_id
-from memos_ray.wire import Reply
+from memos_ray.wire import Call, Reply
 
 pytestmark = [pytest.mark.ray, pytest.mark.fault, pytest.mark.timeout(180)]
 NAMESPACE = "test-hung"
@@ -38,7 +38,7 @@ def test_a_stopped_host_is_replaced_and_refused_when_it_wakes(memory: MemOS):
         os.kill(pid, signal.SIGCONT)
     try:
         write = {"messages": "by the old owner", "op_id": new_op_id()}
-        reply: Reply = ray.get(old.call.remote("hung", "add_messages", write), timeout=30)
+        reply: Reply = ray.get(old.call.remote(Call("hung", "add_messages", write, "late", 30.0)), timeout=30)
         assert type(reply.error).__name__ == "Moved"
     except ray.exceptions.RayActorError:
         pass  # the directory's order to end reached it first

@@ -144,13 +144,20 @@ def test_export_and_import_keep_every_version(system):
 
 def test_status_shows_who_holds_what_and_a_killed_cube_answers_again(system):
     run("add", "still here", "-c", "killed")
-    (host,) = [h for h in run("status")["hosts"] if h["cube_id"] == "killed"]
+    host, cube = _holder("killed")
     assert "killed" in table("status")
     os.kill(host["pid"], signal.SIGKILL)
     assert run("search", "still here", "-c", "killed")["results"][0]["memory"] == "still here"
-    (after,) = [h for h in run("status")["hosts"] if h["cube_id"] == "killed"]
+    after, same = _holder("killed")
     assert after["pid"] != host["pid"]
-    assert after["epoch"] > host["epoch"]
+    assert same["epoch"] > cube["epoch"]
+
+
+def _holder(cube_id: str):
+    """(host, cube) as status shows them."""
+    hosts = run("status")["hosts"]
+    (found,) = [(h, c) for h in hosts for c in h["cubes"] if c["cube_id"] == cube_id]
+    return found
 
 
 def test_status_starts_no_system_on_a_cluster_without_one(system, monkeypatch):

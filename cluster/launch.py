@@ -35,6 +35,7 @@ from memos_ray.config import Settings
 from memos_ray.errors import Invalid, Unavailable
 
 _START_TIMEOUT_S = 120.0
+_HEAD = "node:__internal_head__"  # a resource that Ray gives to the head alone
 _OF_THE_CLIENT = ("address", "call_timeout_s", "namespace", "place_near", "tokenizer")
 _SECRET = frozenset({"embedder_api_key", "reranker_api_key", "llm_api_key"})
 
@@ -284,8 +285,20 @@ def _create(settings: Settings) -> None:
             name=RERANKER_NAME, namespace=settings.namespace, get_if_exists=True, **RERANKER
         ).remote(settings)
     ray.remote(directory_actor).options(
-        name=DIRECTORY_NAME, namespace=settings.namespace, get_if_exists=True, **DIRECTORY
+        name=DIRECTORY_NAME,
+        namespace=settings.namespace,
+        get_if_exists=True,
+        scheduling_strategy=_on_the_head(),
+        **DIRECTORY,
     ).remote(settings, embedder)
+
+
+def _on_the_head() -> Any:
+    """On the head if that can be: its loss is the loss of the GCS anyway, and no other node's then is the directory's."""
+    head = next((n["NodeID"] for n in ray.nodes() if n["Alive"] and _HEAD in n["Resources"]), None)
+    if head is None:
+        return "DEFAULT"
+    return ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(head, soft=True)
 
 
 def _find(name: str, namespace: str) -> Any:

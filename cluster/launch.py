@@ -294,8 +294,9 @@ def _create(settings: Settings) -> None:
 
 
 def _on_the_head() -> Any:
-    """On the head if that can be: its loss is the loss of the GCS anyway, and no other node's then is the directory's."""
-    head = next((n["NodeID"] for n in ray.nodes() if n["Alive"] and _HEAD in n["Resources"]), None)
+    """On the head if that can be: no other node's loss is the directory's then, and the head's is the GCS's anyway."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    head = next((n["NodeID"] for n in nodes if n["Alive"] and _HEAD in n["Resources"]), None)
     if head is None:
         return "DEFAULT"
     return ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(head, soft=True)

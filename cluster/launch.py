@@ -158,6 +158,16 @@ def down(settings: Settings) -> bool:
         return ended_head or directory is not None
 
 
+def down_system(settings: Settings) -> bool:
+    """Drains and ends the system alone; the Ray cluster stays. False if there was none."""
+    with _lock:
+        _ensure_ray(settings)
+        directory = _find(DIRECTORY_NAME, settings.namespace)
+        if directory is not None:
+            _end_system(settings, directory)
+        return directory is not None
+
+
 def _end_system(settings: Settings, directory: Any) -> None:
     ray.kill(directory)  # first, so that nothing is attached again
     for entry in ray.util.list_named_actors(all_namespaces=True):

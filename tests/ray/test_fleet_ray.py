@@ -1,6 +1,7 @@
 """Cubes that share processes, come and go, and move, on a real system."""
 
 import asyncio
+import itertools
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -10,7 +11,7 @@ import pytest
 import ray
 
 from memos_ray import AsyncMemOS, MemOS
-from memos_ray.errors import Invalid, NotFound, Unavailable
+from memos_ray.errors import Invalid, NotFound, Overloaded
 
 pytestmark = [pytest.mark.ray, pytest.mark.timeout(180)]
 NAMESPACE = "test-fleet"
@@ -26,7 +27,7 @@ def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MemOS]:
         namespace=NAMESPACE,
         embedder="hash",
         cubes_per_actor=4,
-        own_actor_items=40,
+        own_actor_items=150,
         idle_s=IDLE_S,
         tick_s=0.2,
     ) as memory:
@@ -44,7 +45,7 @@ def where(memory: MemOS, cube_id: str) -> tuple[str, int] | None:
 
 async def until(found: Callable[[], Any], patience_s: float = 60.0) -> Any:
     async with asyncio.timeout(patience_s):
-        while not (value := await asyncio.to_thread(found)):
+        while not (value := await asyncio.to_thread(found)):  # noqa: ASYNC110 - other processes change it
             await asyncio.sleep(0.05)
     return value
 
@@ -56,7 +57,7 @@ def test_small_cubes_share_a_process_and_a_large_one_leaves_it(memory: MemOS):
     assert len({name for name, _ in found if name}) == 1
     shared = where(memory, "small-0")
     large = memory.cube("small-3")
-    large.add([f"line {i}" for i in range(45)])
+    large.add([f"line {i}" for i in range(160)])
 
     def alone() -> bool:
         now = where(memory, "small-3")
@@ -64,7 +65,7 @@ def test_small_cubes_share_a_process_and_a_large_one_leaves_it(memory: MemOS):
         return host is not None and now[0] != shared[0] and len(host["cubes"]) == 1
 
     asyncio.run(until(alone))
-    assert len(large.get_all()) == 46
+    assert len(large.get_all()) == 161
     assert memory.cube("small-0").search("cube of number")[0].item.text == "the cube of number 0"
 
 
@@ -95,7 +96,7 @@ def test_a_cube_moves_under_writes_and_none_is_lost(memory: MemOS):
         writers = [asyncio.create_task(write(i)) for i in range(4)]
         for _ in range(3):
             goal = written + 10
-            while written < goal:
+            while written < goal:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
             hosts.append((await client.move("moving"))["host"])
         stop.set()
@@ -106,7 +107,7 @@ def test_a_cube_moves_under_writes_and_none_is_lost(memory: MemOS):
 
     lost, hosts = asyncio.run(main())
     assert lost == 0
-    assert all(a != b for a, b in zip(hosts, hosts[1:], strict=False))
+    assert all(a != b for a, b in itertools.pairwise(hosts))
 
 
 def test_what_cannot_be_moved_is_refused_clearly(memory: MemOS):
@@ -127,7 +128,8 @@ def test_a_draining_node_that_is_the_only_one_says_so(memory: MemOS):
     memory.drain(node["node_id"])
     try:
         quick = MemOS(namespace=NAMESPACE, call_timeout_s=1.0)
-        with pytest.raises((Unavailable, Exception), match="draining"):
+        # What the directory knows of the node may be a moment old.
+        with pytest.raises(Overloaded, match="draining"):
             quick.cube("nowhere to go").add("x")
         assert memory.status()["nodes"][0]["draining"] is True
     finally:
@@ -141,6 +143,10 @@ def test_a_new_directory_finds_what_runs(memory: MemOS):
     before = {where(memory, f"kept-{i}") for i in range(3)}
     directory = ray.get_actor("directory", namespace=NAMESPACE)
     os.kill(ray.get(directory.pid.remote()), signal.SIGKILL)
-    for i in range(3):
-        memory.cube(f"kept-{i}").add("y")  # through cached handles
-    assert {where(memory, f"kept-{i}") for i in range(3)} == before
+
+    def found_again() -> bool:
+        for i in range(3):
+            memory.cube(f"kept-{i}").add("y")  # through cached handles, and so that none is idle
+        return {where(memory, f"kept-{i}") for i in range(3)} == before
+
+    asyncio.run(until(found_again))

@@ -27,6 +27,7 @@ from memos_ray.wire import HostInfo, Located, Reply
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from memos_ray.backup.incarnations import Copied
     from memos_ray.cube.registry import CubeRecord
 
 log = logging.getLogger(__name__)
@@ -45,10 +46,12 @@ class DirectoryActor:
         self._embedder = embedder
         # Imported here and below, not above: a driver that starts the system imports this module, and Lance
         # (0.3 s) is not for drivers.
+        from memos_ray.backup import incarnations
         from memos_ray.cube import opening
         from memos_ray.cube.registry import Registry
 
         self._opening = opening
+        self._incarnations = incarnations
         self._registry = Registry(settings.data)
         self._hosts: dict[str, Located] = {}
         self._blank: list[tuple[str, Any]] = []
@@ -101,6 +104,28 @@ class DirectoryActor:
                         f"there is a cube {cube_id!r} already; import under another id, or reset it first"
                     )
                 return Reply(await self._locate(cube_id, False, None))
+        except MemosError as error:
+            return Reply(error=error)
+
+    async def restore_cube(
+        self, cube_id: str, incarnation: str, replace: bool, copied: Copied | None = None, owner: str = ""
+    ) -> Reply:
+        """Makes an incarnation that lies in storage already the cube's: see `incarnations.adopt`. Activates nothing."""
+        try:
+            await self._recover()
+            async with self._lock(cube_id):
+                await self._incarnations.adopt(
+                    self._settings,
+                    self._registry,
+                    cube_id,
+                    incarnation,
+                    replace=replace,
+                    copied=copied,
+                    owner=owner,
+                    clock=SystemClock(),
+                    let_go=lambda: self._let_go(cube_id),
+                )
+                return Reply(incarnation)
         except MemosError as error:
             return Reply(error=error)
 

@@ -234,7 +234,13 @@ def test_sizes_are_told_from_the_headers(table: pa.Table):
     for compression in (None, "lz4", "zstd"):
         data = ipc(table, compression)
         with pa.ipc.open_stream(data) as reader:
-            held = sum(b.size for column in reader.read_all().columns for c in column.chunks for b in c.buffers() if b)
+            held = sum(
+                b.size
+                for column in reader.read_all().columns
+                for c in column.chunks
+                for b in c.buffers()
+                if b
+            )
         assert held <= decoded_bytes(data) <= held + 64 * 8 * table.num_columns  # Arrow pads each buffer
     flat = pa.table({"a": pa.array(["x"] * 9).dictionary_encode()})
     with pytest.raises(ValueError, match="dictionary"):

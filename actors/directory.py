@@ -27,7 +27,6 @@ from memos_ray.wire import HostInfo, Located, Reply
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from memos_ray.backup.incarnations import Copied
     from memos_ray.cube.registry import CubeRecord
 
 log = logging.getLogger(__name__)
@@ -107,9 +106,7 @@ class DirectoryActor:
         except MemosError as error:
             return Reply(error=error)
 
-    async def restore_cube(
-        self, cube_id: str, incarnation: str, replace: bool, copied: Copied | None = None, owner: str = ""
-    ) -> Reply:
+    async def restore_cube(self, cube_id: str, incarnation: str, replace: bool, owner: str = "") -> Reply:
         """Makes an incarnation that lies in storage already the cube's: see `incarnations.adopt`. Activates nothing."""
         try:
             await self._recover()
@@ -120,7 +117,6 @@ class DirectoryActor:
                     cube_id,
                     incarnation,
                     replace=replace,
-                    copied=copied,
                     owner=owner,
                     clock=SystemClock(),
                     let_go=lambda: self._let_go(cube_id),

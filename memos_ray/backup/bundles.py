@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import zipfile
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from typing import Literal
 
 from memos_ray.backup.files import Files, Writer
@@ -23,6 +23,7 @@ from memos_ray.backup.layout import (
     index_name,
     sealed,
 )
+from memos_ray.errors import MemosError
 
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # the time of all members: they have their own in their manifests
 
@@ -63,6 +64,9 @@ class PartWriter:
         return self
 
     def __exit__(self, *error: object) -> Literal[False]:
+        if self._archive is not None:
+            with suppress(OSError, MemosError):  # of a part that is given up
+                self._archive.close()
         self._open.__exit__(*error)  # type: ignore[arg-type]
         return False
 

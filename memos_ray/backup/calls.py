@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from memos_ray.arguments import check_flag, check_number, check_whole
-from memos_ray.backup.incarnations import Copied
 from memos_ray.backup.restoring import Adopt, Restored, restore_cubes, rewind_all, rewind_cube
 from memos_ray.backup.stored import Backup
 from memos_ray.backup.taking import SKEW_S, Options, take_backup
@@ -133,11 +132,9 @@ async def restore_to(
 
 
 def _adopt(system: System) -> Adopt:
-    async def adopt(
-        cube_id: str, incarnation: str, replace: bool, copied: Copied | None, owner: str
-    ) -> object:
+    async def adopt(cube_id: str, incarnation: str, replace: bool, owner: str) -> object:
         system.forget(cube_id)
-        return await system.ask_directory("restore_cube", cube_id, incarnation, replace, copied, owner)
+        return await system.ask_directory("restore_cube", cube_id, incarnation, replace, owner)
 
     return adopt
 

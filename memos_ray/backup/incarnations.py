@@ -11,13 +11,10 @@ import hashlib
 import logging
 import uuid
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from datetime import datetime
 from typing import Literal
 
 import pyarrow as pa
 
-from memos_ray.backup.reading import read_key
 from memos_ray.config import Settings
 from memos_ray.cube.live import FENCE_COLUMNS
 from memos_ray.cube.opening import fence_off, journal_store, write_incarnation
@@ -29,16 +26,6 @@ from memos_ray.protocols import Clock
 log = logging.getLogger(__name__)
 
 _OWNERS = {Op.CLAIM.value, Op.OPEN.value}
-
-
-@dataclass(frozen=True, slots=True)
-class Copied:
-    """What an incarnation was copied from: the rows of another one up to `at`, and their key. Checked once the source
-    is fenced off, so that no acknowledged row stays behind."""
-
-    incarnation: str
-    at: datetime | None
-    key: str
 
 
 class Names:
@@ -96,7 +83,6 @@ async def adopt(
     incarnation: str,
     *,
     replace: bool,
-    copied: Copied | None,
     owner: str,
     clock: Clock,
     let_go: Callable[[], Awaitable[None]],
@@ -104,8 +90,8 @@ async def adopt(
     """Makes an incarnation that lies in storage the cube's current one. Repeating it changes nothing.
 
     The directory calls it while it alone changes where this cube is; `let_go` makes its host drain and drop it.
-    Raises `Conflict` if there is a cube of that id and `replace` is False, or if its rows are not the copied ones
-    any more; `Unavailable` if the incarnation is not there.
+    Raises `Conflict` if there is a cube of that id and `replace` is False, `Unavailable` if the incarnation is not
+    there.
     """
     record = await asyncio.to_thread(registry.lookup, cube_id)
     active = record is not None and record.state == "active"
@@ -133,10 +119,6 @@ async def adopt(
         await fence_off(settings, cube_id, record.incarnation, clock=clock)
     except Corrupt as error:  # nobody can activate it, and to replace it is what a restore is for
         log.warning("the incarnation of %r that is left behind is unreadable: %s", cube_id, error)
-    if copied is not None:
-        now = await asyncio.to_thread(read_key, settings, cube_id, copied.incarnation, copied.at)
-        if now.key != copied.key:
-            raise Conflict(f"cube {cube_id!r} was written to while it was copied; try again")
     await asyncio.to_thread(
         lambda: registry.compare_and_set(cube_id, record.revision, incarnation=incarnation)
     )

@@ -15,7 +15,7 @@ from typing import Literal, Protocol, TypeVar
 import numpy as np
 import pyarrow as pa
 
-from memos_ray.backup.incarnations import Copied, Names, write_first_free, write_unless_there
+from memos_ray.backup.incarnations import Names, write_first_free, write_unless_there
 from memos_ray.backup.layout import Entry
 from memos_ray.backup.reading import Cut, read_cut, read_key
 from memos_ray.backup.stored import Backup
@@ -27,7 +27,6 @@ from memos_ray.errors import Conflict, Invalid, NotFound
 from memos_ray.ids import check_id, new_op_id
 
 _NAMED = 5  # cubes that an error names
-_COPIES = 5  # attempts at copying a cube that is being written to
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -36,9 +35,7 @@ R = TypeVar("R")
 class Adopt(Protocol):
     """The directory's `restore_cube`: makes a written incarnation a cube's current one."""
 
-    def __call__(
-        self, cube_id: str, incarnation: str, replace: bool, copied: Copied | None, owner: str
-    ) -> Awaitable[object]:
+    def __call__(self, cube_id: str, incarnation: str, replace: bool, owner: str) -> Awaitable[object]:
         """See `incarnations.adopt`."""
         ...
 
@@ -115,7 +112,7 @@ async def restore_cubes(
 
         incarnation, rows = await asyncio.to_thread(write)
         owner = str(entry.record.get("owner") or "")
-        await adopt(target, incarnation, replace, None, owner)
+        await adopt(target, incarnation, replace, owner)
         return Restored(target, "restored", incarnation, record.incarnation if record else None, rows)
 
     async for result in _side_by_side(pairs(), one, workers):
@@ -161,6 +158,9 @@ async def rewind_cube(
 
     `incarnation`: of an earlier incarnation instead of the current one; then `at` None takes all of it. Raises
     `NotFound`, `Invalid` if nothing had been recorded by then, `Conflict` if `as_cube` exists.
+
+    The rows are copied while the cube may still be written to. None that belongs to them can come late: something
+    was recorded after `at` already, and what lands behind that was not recorded before it.
     """
     if at is None and incarnation is None:
         raise Invalid("say to which time to go back, or to which incarnation", argument="at")
@@ -183,20 +183,10 @@ async def rewind_cube(
         write_unless_there(settings, target, name, cut.readable_rows)
         return cut
 
-    for attempt in range(_COPIES):
-        cut = await asyncio.to_thread(copy)
-        # Another cube takes nothing from this one, which goes on: there is nothing to be fenced off.
-        copied = Copied(source, at, cut.key) if as_cube is None else None
-        try:
-            await adopt(target, name, as_cube is None, copied, record.owner)
-        except Conflict:
-            if copied is None or attempt == _COPIES - 1:
-                raise
-            name = new_op_id()
-        else:
-            previous = record.incarnation if as_cube is None else None
-            return Restored(target, "restored", name, previous, cut.rows)
-    raise AssertionError("unreachable")
+    cut = await asyncio.to_thread(copy)
+    await adopt(target, name, as_cube is None, record.owner)
+    previous = record.incarnation if as_cube is None else None
+    return Restored(target, "restored", name, previous, cut.rows)
 
 
 async def rewind_all(

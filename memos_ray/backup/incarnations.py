@@ -19,13 +19,10 @@ from memos_ray.config import Settings
 from memos_ray.cube.live import FENCE_COLUMNS
 from memos_ray.cube.opening import fence_off, journal_store, write_incarnation
 from memos_ray.cube.registry import Registry
-from memos_ray.cube.rows import Op
 from memos_ray.errors import Conflict, Corrupt, Unavailable
 from memos_ray.protocols import Clock
 
 log = logging.getLogger(__name__)
-
-_OWNERS = {Op.CLAIM.value, Op.OPEN.value}
 
 
 class Names:
@@ -70,8 +67,7 @@ def _state(
     found = store.read(FENCE_COLUMNS)[1]
     if not found.num_rows:  # made, but its rows were not written
         return "none"
-    if _OWNERS & set(found["op"].unique().to_pylist()) or found.num_rows != table.num_rows:
-        return "other"
+    # An owner's claim is a row too, so that one that was owned is never the same.
     same = all(found[n].to_pylist() == table[n].to_pylist() for n in ("seq", "op_id", "recorded_at"))
     return "same" if same else "other"
 

@@ -95,7 +95,7 @@ def take_backup(
     read from there. A cube whose storage is damaged is named in the manifest and left out.
 
     Raises `Invalid` for a place that holds something else or an `at` in the future, `NotFound` for a cube that is
-    not there, `Unavailable` if storage fails (then repeat the call).
+    not there, or if there is none at all, `Unavailable` if storage fails (then repeat the call).
     """
     options = options or Options()
     check_whole(options.workers, "workers", 1)
@@ -133,6 +133,8 @@ def _plan(
         raise Invalid(f"{files.root} holds something else; name an empty place", argument="to")
     for cube_id in wanted or ():
         _active(Registry(settings.data), cube_id)
+    if wanted is None and not Registry(settings.data).list(limit=1):
+        raise NotFound(f"there are no cubes at {settings.data}; is it the right place?", what="cube", id="")
     plan = Plan(
         id=new_op_id(),
         at=(at or now + timedelta(seconds=options.skew_s)).astimezone(UTC),

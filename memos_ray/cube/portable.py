@@ -45,7 +45,10 @@ _MANIFEST = "manifest.json"
 
 _MAX_MANIFEST_BYTES = 1 << 20
 _ENCRYPTED = 0x1  # of a member's flags
-_MOST_TIMES, _ANY_BYTES = 32, 64 << 20  # rows may take this many times the file's size, or this much, in memory
+_MOST_TIMES, _ANY_BYTES = (
+    32,
+    64 << 20,
+)  # rows may take this many times the file's size, or this much, in memory
 
 
 class _Manifest(BaseModel):
@@ -189,7 +192,7 @@ def _manifest(name: str, data: bytes) -> _Manifest:
 
 def _to_ipc(table: pa.Table) -> tuple[bytes, int]:
     """(the stream, its size once decompressed). What packs too well to be read back is left as it is."""
-    data = _stream(table, pa.ipc.IpcWriteOptions(compression="lz4"))
+    data = _stream(table, pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False))
     decoded = decoded_bytes(data)
     if decoded > _most(len(data)):
         data = _stream(table, pa.ipc.IpcWriteOptions())

@@ -227,6 +227,12 @@ def test_only_some_cubes(settings, tmp_path):
         list(Backup(str(tmp_path / "b")).chosen(["b"]))
 
 
+def test_a_backup_of_nothing_is_a_mistake(tmp_path):
+    with pytest.raises(NotFound, match="right place"):
+        take_backup(Settings(data=str(tmp_path / "nowhere")), str(tmp_path / "b"), options=NO_SKEW)
+    assert not (tmp_path / "b").exists()
+
+
 def test_a_chain_of_incremental_backups(settings, tmp_path):
     for name in "abcde":
         make_cube(settings, name)

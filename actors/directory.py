@@ -49,10 +49,12 @@ class DirectoryActor:
         self._settings = settings
         # Imported here, not above: a driver that starts the system imports this module, and Lance (0.3 s) is not for
         # drivers.
+        from memos_ray.backup import incarnations
         from memos_ray.cube import opening
         from memos_ray.cube.registry import Registry
 
         self._opening = opening
+        self._incarnations = incarnations
         self._registry = Registry(settings.data)
         self._policy = Policy.from_settings(settings)
         self._fleet = Fleet()
@@ -122,6 +124,24 @@ class DirectoryActor:
                     f"there is a cube {cube_id!r} already; import under another id, or reset it first"
                 )
             return await self._locate(cube_id, False)
+
+        return await self._reply(cube_id, act)
+
+    async def restore_cube(self, cube_id: str, incarnation: str, replace: bool, owner: str = "") -> Reply:
+        """Makes an incarnation that lies in storage already the cube's: see `incarnations.adopt`. Activates nothing."""
+
+        async def act() -> str:
+            await self._incarnations.adopt(
+                self._settings,
+                self._registry,
+                cube_id,
+                incarnation,
+                replace=replace,
+                owner=owner,
+                clock=SystemClock(),
+                let_go=lambda: self._let_go(cube_id),
+            )
+            return incarnation
 
         return await self._reply(cube_id, act)
 

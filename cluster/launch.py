@@ -32,7 +32,7 @@ from cluster import local_head
 from cluster.address import LOCAL, cluster_address
 from memos_ray import _siblings
 from memos_ray.config import Settings
-from memos_ray.errors import Invalid, Unavailable
+from memos_ray.errors import Invalid, MemosError, Unavailable
 
 _START_TIMEOUT_S = 120.0
 _OF_THE_CLIENT = frozenset({"address", "namespace", "call_timeout_s", "tokenizer"})
@@ -270,6 +270,7 @@ def _keep_deaths_quiet() -> None:
 
 
 def _create(settings: Settings) -> None:
+    _try_root(settings.data)
     # Only who starts a system needs them; not by `import`, for somebody else's package may have the name.
     directory_actor = _siblings.load("actors.directory").DirectoryActor
     embedder_actor = _siblings.load("actors.embedder").EmbedderActor
@@ -286,6 +287,33 @@ def _create(settings: Settings) -> None:
     ray.remote(directory_actor).options(
         name=DIRECTORY_NAME, namespace=settings.namespace, get_if_exists=True, **DIRECTORY
     ).remote(settings, embedder)
+
+
+def _try_root(root: str) -> None:
+    """Raises `Invalid` or `Unavailable`, before there is any actor, unless the data root can hold journals.
+
+    Behind a Ray Client this process is no part of the cluster, and may reach other stores than that does.
+    """
+    from memos_ray.storage.probe import probe
+
+    if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
+        tried = ray.remote(max_retries=0, num_cpus=0)(_tried_root).remote(root)
+        error = ray.get(tried, timeout=_START_TIMEOUT_S)
+        if error is not None:
+            raise error
+        return
+    probe(root)
+
+
+def _tried_root(root: str) -> MemosError | None:
+    """The error as a value: Ray would wrap one that is raised."""
+    from memos_ray.storage.probe import probe
+
+    try:
+        probe(root)
+    except MemosError as error:
+        return error
+    return None
 
 
 def _find(name: str, namespace: str) -> Any:

@@ -27,6 +27,7 @@ from memos_ray.cube.storage_errors import is_storage_failure, read_error, storag
 from memos_ray.errors import Conflict, NotFound, Unavailable
 from memos_ray.ids import check_id
 from memos_ray.protocols import Clock
+from memos_ray.storage.options import storage_options as options_of
 
 State = Literal["active", "removed"]
 
@@ -70,11 +71,10 @@ class Registry:
     def __init__(
         self, root: str, *, clock: Clock | None = None, storage_options: Mapping[str, str] | None = None
     ) -> None:
+        """`storage_options`: what Lance is told of the store; None: what the environment says."""
         self._clock = clock or SystemClock()
-        self._shards = [
-            _Shard(registry_path(root, i), dict(storage_options) if storage_options else None)
-            for i in range(REGISTRY_SHARDS)
-        ]
+        options = dict(storage_options) if storage_options else options_of(root)
+        self._shards = [_Shard(registry_path(root, i), options) for i in range(REGISTRY_SHARDS)]
 
     def lookup(self, cube_id: str) -> CubeRecord | None:
         """The cube's record, a removed cube's too; None if there never was one."""

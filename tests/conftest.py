@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
-
 from s3_server import BUCKET, Server, environment
 
 settings.register_profile("quick", deadline=None, max_examples=25)

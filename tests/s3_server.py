@@ -74,7 +74,8 @@ class Proxy:
     """Passes requests on to a server, and counts them by kind in `counts`.
 
     `strip`: a request header that is taken away. `refuse`: an S3 error code that everything is answered with, as
-    403. `before(method, path)` is called for each request, in its own thread, before it is passed on.
+    403. `before(method, path)` is called for each request, in its own thread, before it is passed on; if it returns
+    a status, that is the answer.
     """
 
     def __init__(
@@ -83,7 +84,7 @@ class Proxy:
         *,
         strip: str = "",
         refuse: str = "",
-        before: Callable[[str, str], None] = lambda method, path: None,
+        before: Callable[[str, str], int | None] = lambda method, path: None,
     ) -> None:
         self.counts: Counter[str] = Counter()
         self.paths: list[str] = []
@@ -106,15 +107,19 @@ class Proxy:
             def pass_on(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 proxy.seen(self.command, self.path)
-                proxy.before(self.command, self.path)
-                if refuse:
-                    answer = f"<?xml version='1.0'?><Error><Code>{refuse}</Code></Error>".encode()
-                    self.reply(403, [("Content-Type", "application/xml")], answer)
+                status = proxy.before(self.command, self.path)
+                if refuse or status:
+                    answer = (
+                        f"<?xml version='1.0'?><Error><Code>{refuse or 'PreconditionFailed'}</Code></Error>"
+                    )
+                    self.reply(status or 403, [("Content-Type", "application/xml")], answer.encode())
                     return
                 headers = {k: v for k, v in self.headers.items() if k.lower() != strip.lower()}
                 self.server_side.request(self.command, self.path, body, headers)
                 found = self.server_side.getresponse()
-                self.reply(found.status, found.getheaders(), found.read(), length=found.getheader("Content-Length"))
+                self.reply(
+                    found.status, found.getheaders(), found.read(), length=found.getheader("Content-Length")
+                )
 
             def reply(self, status, headers, body, length=None) -> None:
                 self.send_response_only(status)

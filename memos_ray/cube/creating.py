@@ -31,7 +31,7 @@ def create_or_open(
         fragments = []
         if first.num_rows:
             fragments = lance.fragment.write_fragments(
-                first, path, mode="overwrite", schema=first.schema, storage_options=options
+                first, path, mode="create", schema=first.schema, storage_options=options
             )
         lance.LanceDataset.commit(
             path,

@@ -113,7 +113,9 @@ def test_an_environment_that_cannot_work_is_named(env, argument, tmp_path):
 
 def test_profiles(tmp_path):
     config, credentials = tmp_path / "config", tmp_path / "credentials"
-    config.write_text("[profile work]\nregion = eu-north-1\n[profile sso]\nregion = eu-west-3\nsso_session = x\n")
+    config.write_text(
+        "[profile work]\nregion = eu-north-1\n[profile sso]\nregion = eu-west-3\nsso_session = x\n"
+    )
     credentials.write_text(
         "[default]\naws_access_key_id = d\naws_secret_access_key = ds\n"
         "[work]\naws_access_key_id = w\naws_secret_access_key = ws\naws_session_token = wt\n"

@@ -221,8 +221,9 @@ class _Shard:
         """A handle of its own for each caller: a merge moves its handle on."""
         try:
             if self._handle is None:
-                self._handle = lance.dataset(self._path, storage_options=self._options)
-            self._handle = self._handle.checkout_version(self._handle.latest_version)
+                self._handle = lance.dataset(self._path, storage_options=self._options)  # the latest
+            else:
+                self._handle = self._handle.checkout_version(self._handle.latest_version)
             return self._handle.checkout_version((None, None)) if create else self._handle
         except BaseException as error:
             if not is_storage_failure(error):

@@ -85,7 +85,14 @@ def _explained(root: str, error: Unavailable) -> MemosError:
     text = error.message
     if "NoSuchBucket" in text:
         return Invalid(f"there is no such bucket: {root}; make it first ({text})", argument="data")
-    refused = ("403", "401", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch", "Forbidden")
+    refused = (
+        "AccessDenied",
+        "InvalidAccessKeyId",
+        "SignatureDoesNotMatch",
+        "ExpiredToken",
+        " Forbidden",
+        " Unauthorized",
+    )
     if any(word in text for word in refused):
         return Invalid(
             f"the store refuses this: check the credentials (AWS_ACCESS_KEY_ID and so on) and that they may get, put, "

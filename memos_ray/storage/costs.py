@@ -1,4 +1,4 @@
-"""Requests that a cube makes to an object store, counted by `tests/measure_s3.py`; docs/object-storage.md has the table.
+"""Requests that a cube makes to an object store, counted by `tests/measure_s3.py`; see docs/object-storage.md.
 
 For planning. Counts, with pylance 14.0.2 and default settings; none of them HEAD, POST or DELETE. A single add and a
 group cost the same, as a group is one commit.
@@ -19,7 +19,7 @@ class Requests:
 
 
 ACTIVATION = Requests(gets=28, lists=10, puts=6)
-"""Of a cube of 1,000 memories, its vectors in four files, the most of two runs; 13 GETs with its vectors in one file."""
+"""Of a cube of 1,000 memories, its vectors in four files, the most of two runs; 13 GETs with one such file."""
 COMMIT = Requests(lists=2, puts=3)
 """A group of adds, up to `group_rows`: data file, look-up, transaction, manifest, look-up."""
 VECTORS = Requests(lists=1, puts=3)

@@ -246,7 +246,7 @@ def test_a_full_disk(host, where, tmp_path):
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
-@anywhere
+@pytest.mark.parametrize("where", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
 def test_killed_at_random_moments(host, where):
     """Writers that are killed in the middle of anything: what they acknowledged is there, once, in order."""
     rng = random.Random(7)

@@ -28,13 +28,18 @@ from memos_ray.cube.vector_store import LanceVectorStore, VectorStore
 from memos_ray.errors import Moved
 from memos_ray.ingest.extract_rules import RuleExtractor
 from memos_ray.protocols import Clock, Extractor
+from memos_ray.storage.options import storage_options
 
 _UNPACK_AFTER_S = 0.05
 
 
 def journal_store(settings: Settings, cube_id: str, incarnation: str) -> LanceStore:
     """The journal's storage of one incarnation."""
-    return LanceStore(journal_path(settings.data, cube_id, incarnation), durability=settings.durability)
+    return LanceStore(
+        journal_path(settings.data, cube_id, incarnation),
+        durability=settings.durability,
+        storage_options=storage_options(settings.data),
+    )
 
 
 async def open_cube(
@@ -54,7 +59,10 @@ async def open_cube(
 
     def vectors(fingerprint: str, dim: int, token_dim: int) -> VectorStore:
         return LanceVectorStore(
-            vectors_path(settings.data, cube_id, incarnation, fingerprint), dim, token_dim
+            vectors_path(settings.data, cube_id, incarnation, fingerprint),
+            dim,
+            token_dim,
+            storage_options=storage_options(settings.data),
         )
 
     cube = await activate(

@@ -27,6 +27,7 @@ from memos_ray.cube.storage_errors import is_storage_failure, read_error, storag
 from memos_ray.errors import Conflict, NotFound, Unavailable
 from memos_ray.ids import check_id
 from memos_ray.protocols import Clock
+from memos_ray.storage.options import storage_options as options_of
 
 State = Literal["active", "removed"]
 
@@ -70,11 +71,10 @@ class Registry:
     def __init__(
         self, root: str, *, clock: Clock | None = None, storage_options: Mapping[str, str] | None = None
     ) -> None:
+        """`storage_options`: what Lance is told of the store; None: what the environment says."""
         self._clock = clock or SystemClock()
-        self._shards = [
-            _Shard(registry_path(root, i), dict(storage_options) if storage_options else None)
-            for i in range(REGISTRY_SHARDS)
-        ]
+        options = dict(storage_options) if storage_options else options_of(root)
+        self._shards = [_Shard(registry_path(root, i), options) for i in range(REGISTRY_SHARDS)]
 
     def lookup(self, cube_id: str) -> CubeRecord | None:
         """The cube's record, a removed cube's too; None if there never was one."""
@@ -221,8 +221,9 @@ class _Shard:
         """A handle of its own for each caller: a merge moves its handle on."""
         try:
             if self._handle is None:
-                self._handle = lance.dataset(self._path, storage_options=self._options)
-            self._handle = self._handle.checkout_version(self._handle.latest_version)
+                self._handle = lance.dataset(self._path, storage_options=self._options)  # the latest
+            else:
+                self._handle = self._handle.checkout_version(self._handle.latest_version)
             return self._handle.checkout_version((None, None)) if create else self._handle
         except BaseException as error:
             if not is_storage_failure(error):

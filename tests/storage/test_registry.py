@@ -17,6 +17,11 @@ def root(tmp_path):
     return str(tmp_path / "data")
 
 
+@pytest.fixture(params=["folder", "s3"])
+def anywhere(request, root):
+    return root if request.param == "folder" else request.getfixturevalue("s3_root")
+
+
 def create(registry, cube_id, n=0):
     return registry.create_if_absent(cube_id, incarnation=INCARNATIONS[n], embedder=EMBEDDER)
 
@@ -27,22 +32,22 @@ def test_an_unknown_cube_is_none_and_looking_makes_nothing(root, tmp_path):
     assert not (tmp_path / "data").exists()
 
 
-def test_created_once(root):
-    first = create(Registry(root), "user:a", 0)
+def test_created_once(anywhere):
+    first = create(Registry(anywhere), "user:a", 0)
     assert (first.state, first.revision, first.incarnation) == ("active", 1, INCARNATIONS[0])
-    assert create(Registry(root), "user:a", 1) == first
-    assert Registry(root).lookup("user:a") == first
+    assert create(Registry(anywhere), "user:a", 1) == first
+    assert Registry(anywhere).lookup("user:a") == first
 
 
-def test_compare_and_set(root):
-    registry = Registry(root)
+def test_compare_and_set(anywhere):
+    registry = Registry(anywhere)
     create(registry, "user:a")
     changed = registry.compare_and_set("user:a", 1, incarnation=INCARNATIONS[1])
     assert (changed.revision, changed.incarnation) == (2, INCARNATIONS[1])
     with pytest.raises(Conflict, match="revision 2, not 1") as caught:
         registry.compare_and_set("user:a", 1, incarnation=INCARNATIONS[2])
     assert caught.value.version == 2
-    assert Registry(root).lookup("user:a") == changed
+    assert Registry(anywhere).lookup("user:a") == changed
     with pytest.raises(NotFound):
         registry.compare_and_set("user:b", 1, state="removed")
 
@@ -57,8 +62,8 @@ def test_a_removed_cube_leaves_its_record_and_can_be_made_anew(root):
     assert (again.state, again.revision, again.incarnation) == ("active", 3, INCARNATIONS[1])
 
 
-def test_list_pages_by_id(root):
-    registry = Registry(root)
+def test_list_pages_by_id(anywhere):
+    registry = Registry(anywhere)
     ids = sorted(["user:a", "user:b", "user:'quoted'", "agent:x", "user:%", "用户"])
     for cube_id in ids:
         create(registry, cube_id)
@@ -69,18 +74,18 @@ def test_list_pages_by_id(root):
     assert [r.cube_id for r in registry.list(limit=2, after=ids[1])] == ids[2:4]
 
 
-def test_the_same_cube_created_by_many_at_once_is_one_cube(root):
-    registries = [Registry(root) for _ in range(4)]
+def test_the_same_cube_created_by_many_at_once_is_one_cube(anywhere):
+    registries = [Registry(anywhere) for _ in range(4)]
     with ThreadPoolExecutor(4) as pool:
         made = list(pool.map(lambda n: create(registries[n], "user:a", n), range(4)))
     assert len({r.incarnation for r in made}) == 1
     assert [r.revision for r in made] == [1] * 4
-    assert len(Registry(root).list()) == 1
+    assert len(Registry(anywhere).list()) == 1
 
 
-def test_of_many_changes_to_one_revision_one_wins(root):
-    create(Registry(root), "user:a")
-    registries = [Registry(root) for _ in range(4)]
+def test_of_many_changes_to_one_revision_one_wins(anywhere):
+    create(Registry(anywhere), "user:a")
+    registries = [Registry(anywhere) for _ in range(4)]
 
     def change(n):
         try:
@@ -91,7 +96,7 @@ def test_of_many_changes_to_one_revision_one_wins(root):
     with ThreadPoolExecutor(4) as pool:
         won = [r for r in pool.map(change, range(4)) if r is not None]
     assert len(won) == 1
-    assert Registry(root).lookup("user:a") == won[0]
+    assert Registry(anywhere).lookup("user:a") == won[0]
 
 
 def test_many_changes_keep_the_table_small(root):

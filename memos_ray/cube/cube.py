@@ -19,6 +19,8 @@ import pyarrow as pa
 from memos_ray.arguments import check_filters, check_flag, check_query, check_whole, wanted_hits
 from memos_ray.config import Settings
 from memos_ray.cube import views
+from memos_ray.cube.checkpoint import Checkpoints, Opened
+from memos_ray.cube.checkpointing import CheckpointKeeper
 from memos_ray.cube.deriving import Deriver
 from memos_ray.cube.filters import parse_filter, scope_filter
 from memos_ray.cube.graph import MemoryGraph
@@ -114,7 +116,10 @@ class MemCube:
         clock: Clock,
         settings: Settings,
         extractor: Extractor,
+        checkpoints: Checkpoints | None = None,
+        index: Opened | None = None,
     ) -> None:
+        """Without `checkpoints` none is written; `index` is the one that `state` was made with."""
         self.cube_id = state.cube_id
         self._journal = journal
         self._state = state
@@ -122,11 +127,16 @@ class MemCube:
         self._clock = clock
         self._settings = settings
         self._graph = MemoryGraph(state)
-        self._searcher = CubeSearcher(state, self._graph)
+        self._searcher = CubeSearcher(state, self._graph, index)
         limits = Limits(max_text_bytes=settings.max_text_bytes, max_batch=settings.max_batch)
         self._planner = CubePlanner(state, clock=clock, limits=limits, on_apply=self._applied)
         self._deriver = Deriver(self._planner, self._write, extractor, max_batch=settings.max_batch)
         self._near = NearDuplicates(state, journal.submit)
+        self._keeper = (
+            None
+            if checkpoints is None
+            else CheckpointKeeper(checkpoints, index, journal, state, self._searcher, upkeep)
+        )
         journal.start(self._planner)
         upkeep.start()
 
@@ -141,8 +151,11 @@ class MemCube:
         return self._journal.epoch
 
     async def close(self) -> None:
-        """Drains the queue and stops the background work. What one part raises keeps no other from closing."""
+        """Drains the queue, stops the background work and writes checkpoints. What one part raises keeps no other from
+        closing."""
         async with AsyncExitStack() as stack:  # the last one pushed closes first
+            if self._keeper is not None:
+                stack.push_async_callback(self._keeper.close)
             stack.push_async_callback(self._journal.close)
             stack.push_async_callback(self._upkeep.close)
             stack.push_async_callback(self._near.close)
@@ -521,6 +534,8 @@ class MemCube:
 
     def _follow_up(self, slots: range) -> None:
         self._upkeep.changed()
+        if self._keeper is not None:
+            self._keeper.applied()
         if len(slots):
             self._near.added(slots)
 

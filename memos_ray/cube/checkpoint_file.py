@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import uuid
 import zlib
@@ -20,7 +21,7 @@ import pyarrow as pa
 import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
-from memos_ray.cube.storage_errors import is_storage_failure, storage_failures
+from memos_ray.cube.storage_errors import storage_failures
 from memos_ray.retrieval.arrays import Saved
 
 FORMAT = 1
@@ -28,6 +29,7 @@ FORMAT = 1
 
 _HEADER = b"memos_ray.checkpoint"
 _SCHEMA = pa.schema([("data", pa.large_binary())])
+_BLOCK = 2_048  # words summed before their order counts again
 _ENDS = "/ends"  # of a list of strings: where each ends in the bytes beside it
 _TYPES = frozenset(["|b1", "|u1", "|i1", "<i2", "<i4", "<i8", "<u4", "<u8", "<f2", "<f4", "<f8"])
 
@@ -42,7 +44,10 @@ class CheckpointFile:
     def __init__(self, reader: pa.ipc.RecordBatchFileReader) -> None:
         """Raises `Damaged` for a file of another format, or none of this project's."""
         try:
-            header = json.loads((reader.schema.metadata or {})[_HEADER])
+            crc, text = (reader.schema.metadata or {})[_HEADER].split(b" ", 1)
+            if int(crc) != zlib.crc32(text):
+                raise Damaged("its header has another checksum")
+            header = json.loads(text)
             if header["format"] != FORMAT:
                 raise Damaged(f"format {header['format']}, not {FORMAT}")
             self.about: Mapping[str, Any] = dict(header["about"])
@@ -73,16 +78,16 @@ class CheckpointFile:
     def _array(self, name: str) -> NDArray[Any]:
         i, kind, shape, crc = self._arrays[name]
         try:
-            value = self._reader.get_batch(i).column(0)
-            if len(value) != 1 or kind not in _TYPES:
-                raise Damaged(f"{name} is not one array")
-            data = np.frombuffer(value[0].as_buffer(), np.uint8)
-            if zlib.crc32(data.data) != crc:
+            if kind not in _TYPES:
+                raise Damaged(f"{name} is of the type {kind!r}")
+            # The buffer itself, whose bounds Arrow checks; damaged offsets into it would lead anywhere.
+            buffer = self._reader.get_batch(i).column(0).buffers()[2]
+            size = math.prod(shape) * np.dtype(kind).itemsize
+            data = np.frombuffer(buffer if buffer is not None else b"", np.uint8)[:size]
+            if len(data) != size or _checksum(data) != crc:
                 raise Damaged(f"{name} has another checksum")
             return data.view(kind).reshape(shape)
-        except BaseException as error:
-            if isinstance(error, Damaged) or not is_storage_failure(error):
-                raise
+        except (pa.ArrowException, OSError, ValueError, TypeError, IndexError) as error:
             raise Damaged(f"{name} cannot be read: {error}") from error
 
 
@@ -109,7 +114,7 @@ class CheckpointFolder:
             return CheckpointFile(pa.ipc.open_file(source))
         except FileNotFoundError:
             return None
-        except pa.ArrowInvalid as error:
+        except pa.ArrowException as error:
             raise Damaged(str(error)) from error
 
     def write(self, name: str, about: Mapping[str, Any], parts: Mapping[str, Saved]) -> int:
@@ -118,9 +123,9 @@ class CheckpointFolder:
         Raises `Unavailable`. A local file is written beside its place and then renamed.
         """
         arrays = dict(_flat(parts))
-        listed = [(n, _type(a), list(a.shape), zlib.crc32(_bytes(a).data)) for n, a in arrays.items()]
-        header = json.dumps({"format": FORMAT, "about": dict(about), "arrays": listed})
-        schema = _SCHEMA.with_metadata({_HEADER: header.encode()})
+        listed = [(n, _type(a), list(a.shape), _checksum(_bytes(a))) for n, a in arrays.items()]
+        header = json.dumps({"format": FORMAT, "about": dict(about), "arrays": listed}).encode()
+        schema = _SCHEMA.with_metadata({_HEADER: b"%d %s" % (zlib.crc32(header), header)})
         filesystem, folder = self._filesystem()
         path = f"{folder}/{name}.arrow"
         local = isinstance(filesystem, pafs.LocalFileSystem)
@@ -177,7 +182,7 @@ def table_of(data: NDArray[np.uint8]) -> pa.Table:
     """The inverse of `table_bytes`, without copying. Raises `Damaged`."""
     try:
         return pa.ipc.open_stream(pa.py_buffer(data)).read_all()
-    except pa.ArrowInvalid as error:
+    except pa.ArrowException as error:
         raise Damaged(str(error)) from error
 
 
@@ -205,6 +210,15 @@ def _strings(data: NDArray[Any], ends: NDArray[Any]) -> list[str]:
     )
     strings: list[str] = array.to_numpy(zero_copy_only=False).tolist()
     return strings
+
+
+def _checksum(data: NDArray[np.uint8]) -> int:
+    """CRC-32 of the sums of blocks, and of the bytes that are left: finds what storage does to a file (zeroed pages,
+    flipped bits, a part of another version) in a tenth of the time that the CRC of all bytes takes."""
+    whole = len(data) // 8 * 8
+    words = data[:whole].view(np.uint64)
+    sums = np.add.reduceat(words, np.arange(0, len(words), _BLOCK)) if whole else words
+    return zlib.crc32(data[whole:].tobytes(), zlib.crc32(sums.tobytes(), len(data)))
 
 
 def _type(array: NDArray[Any]) -> str:

@@ -188,8 +188,12 @@ class Owner:
         """
         assert self._surveyed is not None
         (before, table), self._surveyed = self._surveyed, None
+        assert self._claim is not None
         if self._fence.version == before + 1 == self.store.latest():
-            return before + 1, pa.concat_tables([table, self._claim])
+            claim = self._claim.select(table.column_names).cast(
+                table.schema
+            )  # storage may order them otherwise
+            return before + 1, pa.concat_tables([table, claim])
         return self.store.read()
 
     def _ownership_row(self, commit: f.Commit) -> pa.Table:

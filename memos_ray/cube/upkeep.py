@@ -227,7 +227,9 @@ class VectorUpkeep:
         await embedder.ready()
         store = self._open_store(embedder.fingerprint, embedder.dim, embedder.token_dim)
         self._restore_contexts()
-        kept = await asyncio.to_thread(self._open_kept)
+        kept, _ = await asyncio.gather(
+            asyncio.to_thread(self._open_kept), asyncio.to_thread(state.store.unpack)
+        )
         keys, stored = await asyncio.to_thread(store.load, kept.stored if kept else 0)
         dense = kept.dense if kept else DenseIndex(embedder.dim)
         tokens = TokenIndex(embedder.token_dim) if embedder.token_dim else None
@@ -236,7 +238,6 @@ class VectorUpkeep:
         seen = state.event_row.size  # what comes while this is going on is looked at afterwards
         some = len(keys) and (tokens is None or stored.tokens is not None)
         if some or kept is not None:
-            await asyncio.to_thread(state.store.unpack)
             whole = False
             while not whole:
                 whole = self._contexts.catch_up(_HASHED)

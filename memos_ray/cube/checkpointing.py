@@ -62,15 +62,15 @@ class CheckpointKeeper:
         """The state has grown."""
         had = self._had
         if len(self._state.store) - had >= max(_GROWTH, had) and (self._task is None or self._task.done()):
-            self._task = asyncio.create_task(self._write(), name="memos-checkpoint")
+            self._task = asyncio.create_task(self.write(), name="memos-checkpoint")
 
     async def close(self) -> None:
         """Writes what is worth it. Comes last: after the queue was drained and the vectors were saved."""
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
-        await self._write()
+        await self.write()
 
-    async def _write(self) -> None:
+    async def write(self) -> None:
         """Both files, as far as they lack much. Raises nothing but a cancellation."""
         try:
             if self._state.n_slots < _LEAST:

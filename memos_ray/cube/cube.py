@@ -160,6 +160,11 @@ class MemCube:
             stack.push_async_callback(self._upkeep.close)
             stack.push_async_callback(self._near.close)
 
+    async def checkpoint(self) -> None:
+        """Writes what saves the next activation time, as far as it is not in storage yet. `close` does so too."""
+        if self._keeper is not None:
+            await self._keeper.write()
+
     # -- writing ----------------------------------------------------------------------------------------------
 
     async def add_messages(

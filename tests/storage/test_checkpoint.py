@@ -170,7 +170,7 @@ SMALL = st.integers(0, 30)
 STEPS = st.one_of(
     st.tuples(st.just("say"), st.lists(st.sampled_from(TEXTS), min_size=1, max_size=6), SMALL),
     st.tuples(st.just("triple"), st.sampled_from(["Porto", "Lisbon", "Shanghai"]), SMALL),
-    st.tuples(st.just("document"), st.sampled_from(["# Tea\n\nPour it hot.\n\n# Cake\n\nBake it.", "A b c d e f g."]), SMALL),
+    st.tuples(st.just("document"), st.sampled_from(["# Tea\n\nPour it.\n\n# Cake\n\nBake it.", "A b c d."]), SMALL),
     st.tuples(st.just("update"), SMALL, st.sampled_from(TEXTS)),
     st.tuples(st.just("metadata"), SMALL, st.sampled_from(["tea", "cake"])),
     st.tuples(st.just("delete"), SMALL, SMALL),
@@ -231,7 +231,7 @@ class Run:
                 case "search":
                     await cube.search("Where is the tea?")
                 case "checkpoint":
-                    await cube._keeper._write()
+                    await cube.checkpoint()
         if kind in ("close", "crash"):
             await self.close(crash=kind == "crash")
 
@@ -244,7 +244,7 @@ class Run:
             self.cube = None
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(STEPS, min_size=4, max_size=16), st.booleans())
 def test_a_checkpoint_of_any_prefix_never_changes_an_answer(steps: list[tuple[str, Any, Any]], crash: bool):
     async def run() -> None:

@@ -137,6 +137,8 @@ class MemCube:
             if checkpoints is None
             else CheckpointKeeper(checkpoints, index, journal, state, self._searcher, upkeep)
         )
+        self._closed = False
+        self._expecting: asyncio.Task[None] | None = None
         journal.start(self._planner)
         upkeep.start()
 
@@ -153,12 +155,30 @@ class MemCube:
     async def close(self) -> None:
         """Drains the queue, stops the background work and writes checkpoints. What one part raises keeps no other from
         closing."""
+        self._closed = True
+        if self._expecting is not None:
+            self._expecting.cancel()
         async with AsyncExitStack() as stack:  # the last one pushed closes first
             if self._keeper is not None:
                 stack.push_async_callback(self._keeper.close)
             stack.push_async_callback(self._journal.close)
             stack.push_async_callback(self._upkeep.close)
             stack.push_async_callback(self._near.close)
+
+    def expect_writes(self) -> None:
+        """Makes in a thread what the first write looks things up in; one that comes sooner makes it itself."""
+        if self._expecting is None and not self._closed:
+            self._expecting = asyncio.create_task(self._make_hints(), name="memos-hints")
+
+    async def _make_hints(self) -> None:
+        try:
+            loaded = await asyncio.to_thread(self._planner.indexes.loaded)
+        except (
+            ValueError,
+            RuntimeError,
+        ):  # damaged rows, of which whoever needs them is told; or the process is ending
+            return
+        self._planner.indexes.take(loaded)
 
     async def checkpoint(self) -> None:
         """Writes what saves the next activation time, as far as it is not in storage yet. `close` does so too."""

@@ -35,6 +35,7 @@ from memos_ray.ingest.extract_rules import RuleExtractor
 from memos_ray.protocols import Clock, Extractor
 
 _UNPACK_AFTER_S = 0.05
+_HINTS_AFTER_S = 0.5  # after a first search, which is usually what a cube was activated for
 
 
 def journal_store(settings: Settings, cube_id: str, incarnation: str) -> LanceStore:
@@ -118,10 +119,8 @@ async def activate(
         await journal.close()
         raise
     state = folded.state
-    if len(state.store):
-        asyncio.get_running_loop().call_later(_UNPACK_AFTER_S, _unpack, state)
     upkeep = VectorUpkeep(state, embedder, open_vectors, folded.checkpoints, folded.index)
-    return MemCube(
+    cube = MemCube(
         journal,
         state,
         upkeep,
@@ -131,6 +130,11 @@ async def activate(
         checkpoints=folded.checkpoints,
         index=folded.index,
     )
+    if len(state.store):
+        loop = asyncio.get_running_loop()
+        loop.call_later(_UNPACK_AFTER_S, _unpack, state)
+        loop.call_later(_HINTS_AFTER_S, cube.expect_writes)
+    return cube
 
 
 @dataclass(frozen=True, slots=True)

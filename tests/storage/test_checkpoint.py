@@ -248,7 +248,7 @@ class Run:
 @given(st.lists(STEPS, min_size=4, max_size=16), st.booleans())
 def test_a_checkpoint_of_any_prefix_never_changes_an_answer(steps: list[tuple[str, Any, Any]], crash: bool):
     async def run() -> None:
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as scratch:
             place = Place(Path(scratch) / "cube", Clock())
             taken = Run(place)
             for step in steps:

@@ -2,7 +2,12 @@
 
     <root>/cubes/<xx>/<encoded id>/<incarnation>/memories.lance
                                                  vectors/<embedder fingerprint>.lance
+                                                 checkpoints/index.arrow
+                                                 checkpoints/vectors-<embedder fingerprint>.arrow
     <root>/registry/<shard>.lance
+
+The folder `checkpoints` holds parts of memories (their terms, names and sources) beside the journal: whoever erases a
+memory for good must delete the folder too. It may be deleted at any time; so may `vectors`.
 
 `xx` are the first two hexadecimal digits of the id's SHA-256, so that no folder gets too many entries.
 """
@@ -76,6 +81,11 @@ def journal_path(root: str, cube_id: str, incarnation: str) -> str:
 def vectors_path(root: str, cube_id: str, incarnation: str, fingerprint: str) -> str:
     """The vectors that one embedder made of the journal; can be made again."""
     return f"{incarnation_folder(root, cube_id, incarnation)}/vectors/{fingerprint}.lance"
+
+
+def checkpoints_path(root: str, cube_id: str, incarnation: str) -> str:
+    """What saves an activation time; can be made again."""
+    return f"{incarnation_folder(root, cube_id, incarnation)}/checkpoints"
 
 
 def registry_path(root: str, shard: int) -> str:

@@ -35,6 +35,7 @@ _ATTACH_TIMEOUT_S = 60.0
 _DESCRIBE_TIMEOUT_S = 30.0  # a host in the middle of an attach answers when that is done
 _PING_TIMEOUT_S = 5.0
 _HOSTS_TRIED = 3
+_LIST_AGE_S = 1.0  # of what a listing knows of changes by other processes
 
 
 class DirectoryActor:
@@ -46,10 +47,11 @@ class DirectoryActor:
         # Imported here and below, not above: a driver that starts the system imports this module, and Lance
         # (0.3 s) is not for drivers.
         from memos_ray.cube import opening
-        from memos_ray.cube.registry import Registry
+        from memos_ray.cube.registry import Registry, RegistryIndex
 
         self._opening = opening
-        self._registry = Registry(settings.data)
+        self._registry = Registry(settings.data, durability=settings.durability)
+        self._index = RegistryIndex(self._registry)
         self._hosts: dict[str, Located] = {}
         self._blank: list[tuple[str, Any]] = []
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -77,9 +79,10 @@ class DirectoryActor:
                 if record.incarnation != incarnation:
                     await self._let_go(cube_id)
                     await self._fence_off(cube_id, record)
-                    await asyncio.to_thread(
+                    record = await asyncio.to_thread(
                         self._registry.compare_and_set, cube_id, record.revision, incarnation=incarnation
                     )
+                    self._index.note(record)
                 return Reply(await self._locate(cube_id, False, None))
         except MemosError as error:
             return Reply(error=error)
@@ -104,10 +107,22 @@ class DirectoryActor:
         except MemosError as error:
             return Reply(error=error)
 
-    async def cubes(self, prefix: str = "", limit: int = 1000, after: str = "") -> Reply:
-        """Registered cubes as `CubeRecord`s, by id."""
+    async def cubes(
+        self,
+        prefix: str = "",
+        limit: int = 1000,
+        after: str = "",
+        owner: str | None = None,
+        embedder: str | None = None,
+    ) -> Reply:
+        """Registered cubes as `CubeRecord`s, by id. What other processes changed is in it after a second."""
+
+        def page() -> list[CubeRecord]:
+            self._index.refresh(_LIST_AGE_S)
+            return self._index.page(prefix, after=after, limit=limit, owner=owner, embedder=embedder)
+
         try:
-            return Reply(await asyncio.to_thread(self._registry.list, prefix, limit, after))
+            return Reply(await asyncio.to_thread(page))
         except MemosError as error:
             return Reply(error=error)
 
@@ -146,9 +161,11 @@ class DirectoryActor:
         return self._create(cube_id, new_op_id())
 
     def _create(self, cube_id: str, incarnation: str) -> CubeRecord:
-        return self._registry.create_if_absent(
+        record = self._registry.create_if_absent(
             cube_id, incarnation=incarnation, embedder=self._settings.embedder
         )
+        self._index.note(record)
+        return record
 
     async def _attach(self, cube_id: str, record: CubeRecord, name: str, handle: Any) -> Located | None:
         """None if the host is of no use (and was given up). Raises what activation itself raises: the host is then

@@ -19,7 +19,7 @@ from memos_ray.cube.owner import Owner
 from memos_ray.cube.packing import readable, stored_table
 from memos_ray.cube.paths import journal_path, vectors_path
 from memos_ray.cube.portable import without_ownership
-from memos_ray.cube.registry import Registry
+from memos_ray.cube.registry import shared_registry
 from memos_ray.cube.row_checks import check_rows
 from memos_ray.cube.rowstore import RowStore
 from memos_ray.cube.state import CubeState
@@ -68,7 +68,7 @@ async def open_cube(
     )
     # After the claim: whoever changes the registry fences the old incarnation off first, so one of the two sees it.
     try:
-        record = await asyncio.to_thread(Registry(settings.data).lookup, cube_id)
+        record = await asyncio.to_thread(shared_registry(settings.data).lookup, cube_id)
     except BaseException:
         await cube.close()
         raise

@@ -1,0 +1,1 @@
+"""Where cubes go: pure decisions, executed by the actors."""

@@ -47,11 +47,11 @@ class DirectoryActor:
         # Imported here and below, not above: a driver that starts the system imports this module, and Lance
         # (0.3 s) is not for drivers.
         from memos_ray.cube import opening
-        from memos_ray.cube.registry import Registry, RegistryIndex
+        from memos_ray.cube.registry import Registry
 
         self._opening = opening
         self._registry = Registry(settings.data, durability=settings.durability)
-        self._index = RegistryIndex(self._registry)
+        self._index = self._registry.index()
         self._hosts: dict[str, Located] = {}
         self._blank: list[tuple[str, Any]] = []
         self._locks: weakref.WeakValueDictionary[str, asyncio.Lock] = weakref.WeakValueDictionary()
@@ -79,10 +79,9 @@ class DirectoryActor:
                 if record.incarnation != incarnation:
                     await self._let_go(cube_id)
                     await self._fence_off(cube_id, record)
-                    record = await asyncio.to_thread(
+                    await asyncio.to_thread(
                         self._registry.compare_and_set, cube_id, record.revision, incarnation=incarnation
                     )
-                    self._index.note(record)
                 return Reply(await self._locate(cube_id, False, None))
         except MemosError as error:
             return Reply(error=error)
@@ -161,11 +160,9 @@ class DirectoryActor:
         return self._create(cube_id, new_op_id())
 
     def _create(self, cube_id: str, incarnation: str) -> CubeRecord:
-        record = self._registry.create_if_absent(
+        return self._registry.create_if_absent(
             cube_id, incarnation=incarnation, embedder=self._settings.embedder
         )
-        self._index.note(record)
-        return record
 
     async def _attach(self, cube_id: str, record: CubeRecord, name: str, handle: Any) -> Located | None:
         """None if the host is of no use (and was given up). Raises what activation itself raises: the host is then

@@ -22,7 +22,7 @@ from memos_ray.cube.examination import Health, examine, read_version
 from memos_ray.cube.live import survey, take_live
 from memos_ray.cube.opening import write_incarnation
 from memos_ray.cube.paths import journal_path
-from memos_ray.cube.registry import CubeRecord, Registry, RegistryIndex
+from memos_ray.cube.registry import CubeRecord, Registry
 from memos_ray.errors import Corrupt, MemosError, NotFound, Unavailable
 from memos_ray.ids import new_op_id
 
@@ -94,7 +94,7 @@ def _records(settings: Settings, cube_id: str | None) -> Iterator[CubeRecord]:
             raise NotFound(f"there is no cube {cube_id!r}", what="cube", id=cube_id)
         yield record
         return
-    yield from RegistryIndex(registry).every()
+    yield from registry.index().every()
 
 
 def _cube(settings: Settings, record: CubeRecord) -> Finding:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from memos_ray.cube.paths import registry_path
-from memos_ray.cube.registry import Grant, NewCube, Registry, RegistryIndex, shared_registry
+from memos_ray.cube.registry import Grant, NewCube, Registry, shared_registry
 from memos_ray.cube.registry.table import _FRAGMENTS, _TAIL
 from memos_ray.errors import Conflict, Corrupt, Invalid, NotFound, SchemaTooNew
 from memos_ray.placement.shards import TABLES, table_of
@@ -42,7 +42,7 @@ def in_one_table(n, table=0):
 
 def test_an_unknown_cube_is_none_and_looking_makes_nothing(root, tmp_path):
     assert Registry(root).lookup("user:a") is None
-    assert RegistryIndex(Registry(root)).page() == []
+    assert Registry(root).index().page() == []
     assert not (tmp_path / "data").exists()
 
 
@@ -83,7 +83,7 @@ def test_a_removed_cube_leaves_its_record_and_can_be_made_anew(root):
     registry = Registry(root)
     create(registry, "user:a", 0)
     registry.compare_and_set("user:a", 1, state="removed")
-    assert RegistryIndex(registry).page() == []
+    assert registry.index().page() == []
     assert registry.lookup("user:a").state == "removed"
     again = create(registry, "user:a", 1)
     assert (again.state, again.revision, again.incarnation) == ("active", 3, INCARNATIONS[1])
@@ -102,7 +102,7 @@ def test_bulk_registration_is_create_if_absent_of_each(root):
     assert made[-1] == made[3]  # named twice: the first one makes it
     assert [r.cube_id for r in made[:-1]] == [f"user:{i}" for i in range(500)]
     assert Registry(root).create_many(new(f"user:{i}", 3) for i in range(500)) == made[:-1]
-    assert RegistryIndex(Registry(root)).page() == sorted(made[:-1], key=lambda r: r.cube_id)
+    assert Registry(root).index().page() == sorted(made[:-1], key=lambda r: r.cube_id)
     assert registry.create_many([]) == []
 
 
@@ -157,7 +157,7 @@ def test_the_same_cube_created_by_many_at_once_is_one_cube(root):
         made = list(pool.map(lambda n: create(registries[n], "user:a", n), range(4)))
     assert len({r.incarnation for r in made}) == 1
     assert [r.revision for r in made] == [1] * 4
-    assert RegistryIndex(Registry(root)).count() == 1
+    assert Registry(root).index().count() == 1
 
 
 def test_of_many_changes_to_one_revision_one_wins(root):
@@ -198,7 +198,7 @@ def test_no_change_is_lost_between_bulk_and_single_ones_of_several_registries(ro
 
     with ThreadPoolExecutor(4) as pool:
         answers = list(pool.map(write, range(4)))
-    stored = {r.cube_id: r for r in RegistryIndex(Registry(root)).page(limit=10_000)}
+    stored = {r.cube_id: r for r in Registry(root).index().page(limit=10_000)}
     assert set(stored) == {*shared, *(f"own:{n}:{i}" for n in range(4) for i in range(40))}
     for made, won in answers:
         for record in made:  # all were told of the same cube, whoever made it
@@ -257,7 +257,7 @@ def test_processes_that_race_agree(root):
     registry = Registry(root)
     assert registry.lookup("counter").revision == 1 + sum(won for won, _ in said)
     assert sum(made for _, made in said) == 64  # each cube was made by one of them
-    assert RegistryIndex(registry).count("user:") == 64
+    assert registry.index().count("user:") == 64
 
 
 def test_changes_that_come_in_at_once_share_commits(root):
@@ -289,7 +289,7 @@ def test_many_changes_keep_the_table_small(root):
     assert _FRAGMENTS in pieces
     assert max(pieces) <= _FRAGMENTS
     assert registry.lookup(ids[0]) == record
-    assert [r.cube_id for r in RegistryIndex(Registry(root)).every()] == sorted(ids)
+    assert [r.cube_id for r in Registry(root).index().every()] == sorted(ids)
 
 
 def test_one_cube_changed_very_often_takes_no_room(root):

@@ -9,9 +9,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from memos_ray.cube.registry import CubeRecord, Grant, NewCube, Registry, RegistryIndex
+from memos_ray.cube.registry import CubeRecord, Grant, NewCube, Registry
 from memos_ray.cube.registry.indexed_table import _OVERLAY
-from memos_ray.errors import Invalid
+from memos_ray.cube.registry.table import RegistryTable
+from memos_ray.errors import Conflict, Invalid
 from memos_ray.placement.shards import table_of
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
@@ -42,7 +43,7 @@ numbers = itertools.count()
 def test_the_index_answers_as_a_dict_would(tmp_path, steps, after, limit):
     root = str(tmp_path / str(next(numbers)))
     registry, other = Registry(root), Registry(root)
-    index = RegistryIndex(registry)
+    index = registry.index()
     known = {}  # what the index may know: own changes, and those of others that were there at a refresh
     for what, cube_id, value in steps:
         found = registry.lookup(cube_id) if cube_id else None
@@ -87,7 +88,7 @@ def test_what_others_change_is_there_after_a_refresh_that_reads_only_their_table
     root = str(tmp_path)
     mine, other = Registry(root), Registry(root)
     mine.create_many(new(i) for i in IDS)
-    index = RegistryIndex(mine)
+    index = mine.index()
     assert index.refresh() == len({table_of(i) for i in IDS})
     changed = other.compare_and_set("user:1", 1, owner="o")
     assert index.lookup("user:1").owner == ""
@@ -100,7 +101,7 @@ def test_what_others_change_is_there_after_a_refresh_that_reads_only_their_table
 
 def test_an_older_record_never_replaces_a_newer_one(tmp_path):
     registry = Registry(str(tmp_path))
-    index = RegistryIndex(registry)
+    index = registry.index()
     first = registry.create_if_absent("a", incarnation=INCARNATION, embedder="m")
     second = registry.compare_and_set("a", 1, owner="o")
     index.note(second)
@@ -112,17 +113,43 @@ def test_an_older_record_never_replaces_a_newer_one(tmp_path):
     assert index.count() == len(index) == 1
 
 
+def test_own_changes_are_in_it_at_once_and_are_decided_without_reading(tmp_path, monkeypatch):
+    registry = Registry(str(tmp_path))
+    made = registry.create_many(new(i) for i in IDS)
+    index = registry.index()
+    index.refresh()
+    monkeypatch.setattr(RegistryTable, "read", None)  # it would fail
+    changed = [registry.compare_and_set(r.cube_id, 1, owner="o") for r in made]
+    with pytest.raises(Conflict):
+        registry.compare_and_set(IDS[0], 1, owner="p")
+    assert index.page(owner="o") == sorted(changed, key=lambda r: r.cube_id)
+    many = registry.create_many(new(i) for i in (f"many:{n}" for n in range(64 * 2 * _OVERLAY)))
+    assert index.count("many:") == len(many)
+    assert index.refresh() == 0
+
+
+def test_a_change_by_another_process_is_seen_by_the_next_decision(tmp_path):
+    registry, other = Registry(str(tmp_path)), Registry(str(tmp_path))
+    registry.create_many(new(i) for i in IDS)
+    registry.index().refresh()
+    other.compare_and_set(IDS[0], 1, owner="o")
+    with pytest.raises(Conflict, match="revision 2"):
+        registry.compare_and_set(IDS[0], 1, owner="p")
+    changed = registry.compare_and_set(IDS[0], 2, owner="p")
+    assert registry.index().lookup(IDS[0]) == changed == other.lookup(IDS[0])
+
+
 def test_a_fresh_index_reads_only_the_table_it_is_asked_about(tmp_path):
     registry = Registry(str(tmp_path))
     made = registry.create_many(new(i) for i in IDS)
-    index = RegistryIndex(registry)
+    index = registry.index()
     assert index.lookup(IDS[0]) == made[0]
     assert len(index) == sum(table_of(i) == table_of(IDS[0]) for i in IDS)
     assert list(index.every()) == sorted(made, key=lambda r: r.cube_id)
 
 
 def test_many_changes_go_into_the_columns(tmp_path):
-    index = RegistryIndex(Registry(str(tmp_path)))
+    index = Registry(str(tmp_path)).index()
     ids = [i for i in (f"user:{n}" for n in range(200 * _OVERLAY)) if table_of(i) == 0][: 2 * _OVERLAY]
     expected = {i: CubeRecord(i, INCARNATION, "m", "active", NOW, 1) for i in ids}
     for n, record in enumerate([*expected.values(), *expected.values()]):
@@ -139,7 +166,7 @@ def test_pages_cover_everything_that_stays_while_others_write(tmp_path):
     root = str(tmp_path)
     registry, other = Registry(root), Registry(root)
     registry.create_many(new(f"stay:{i:03d}") for i in range(400))
-    index = RegistryIndex(registry)
+    index = registry.index()
     index.refresh()
 
     def write():
@@ -172,5 +199,5 @@ def test_pages_cover_everything_that_stays_while_others_write(tmp_path):
 )
 def test_bad_arguments_are_named(tmp_path, argument, value):
     with pytest.raises(Invalid) as caught:
-        RegistryIndex(Registry(str(tmp_path))).page(**{argument: value})
+        Registry(str(tmp_path)).index().page(**{argument: value})
     assert caught.value.argument == argument

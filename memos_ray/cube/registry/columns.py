@@ -85,7 +85,11 @@ class Columns:
 
     def __init__(self, table: pa.Table) -> None:
         self._table = table.combine_chunks()
-        self.ids = Ids(self._chunk("cube_id"))
+        self._chunks = {
+            field.name: self._table[field.name].chunk(0) if len(table) else pa.array([], field.type)
+            for field in _SCHEMA
+        }
+        self.ids = Ids(self._chunks["cube_id"])
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -105,30 +109,30 @@ class Columns:
         embedder, owner, grants = (self._name(n, position) for n in ("embedder", "owner", "grants"))
         return CubeRecord(
             cube_id=self.ids[position].decode(),
-            incarnation=str(uuid.UUID(bytes=self._chunk("incarnation")[position].as_py())),
+            incarnation=str(uuid.UUID(bytes=self._chunks["incarnation"][position].as_py())),
             embedder=embedder,
-            state=_STATES[self._numbers("state")[position]],
-            created_at=_EPOCH + timedelta(microseconds=int(self._numbers("created_at")[position])),
-            revision=int(self._numbers("revision")[position]),
+            state=_STATES[self._numbers["state"][position]],
+            created_at=_EPOCH + timedelta(microseconds=int(self._numbers["created_at"][position])),
+            revision=int(self._numbers["revision"][position]),
             owner=owner,
             grants=grants_of(grants),
         )
 
     def revision(self, position: int) -> int:
         """Of the row there."""
-        return int(self._numbers("revision")[position])
+        return int(self._numbers["revision"][position])
 
     def matching(self, wanted: Wanted, after: bytes = b"") -> NDArray[np.intp]:
         """Positions of such rows whose id comes after `after`, ascending."""
         low, high = self._span(wanted.prefix.encode(), after)
         fits = np.ones(high - low, bool)
         if wanted.state is not None:
-            fits &= self._numbers("state")[low:high] == _STATES.index(wanted.state)
+            fits &= self._numbers["state"][low:high] == _STATES.index(wanted.state)
         for name, value in (("owner", wanted.owner), ("embedder", wanted.embedder)):
             if value is not None:
-                fits &= self._codes(name)[low:high] == self._code(name, value)
+                fits &= self._numbers[name][low:high] == self._code(name, value)
         if wanted.granted is not None:
-            fits &= self._granted(wanted.granted)[self._codes("grants")[low:high]]
+            fits &= self._granted(wanted.granted)[self._numbers["grants"][low:high]]
         return np.flatnonzero(fits) + low
 
     def with_rows(self, rows: pa.Table) -> Columns:
@@ -152,35 +156,25 @@ class Columns:
             high = max(low, bisect_left(self.ids, prefix + b"\xff"))  # 0xff is in no UTF-8
         return low, high
 
-    def _chunk(self, name: str) -> Any:
-        column = self._table[name]
-        return column.chunk(0) if column.num_chunks else pa.array([], _SCHEMA.field(name).type)
-
-    def _numbers(self, name: str) -> NDArray[Any]:
-        return self._arrays[name]
-
-    def _codes(self, name: str) -> NDArray[np.int32]:
-        return self._arrays[name]
-
     @cached_property
-    def _arrays(self) -> dict[str, NDArray[Any]]:
-        """Views, no copies."""
-        views = {name: self._chunk(name).to_numpy() for name in ("state", "created_at", "revision")}
-        for name in ("embedder", "owner", "grants"):
-            views[name] = self._chunk(name).indices.to_numpy()
-        return views
+    def _numbers(self) -> dict[str, NDArray[Any]]:
+        """States, times, revisions, and the codes of names: views, no copies."""
+        plain = {name: self._chunks[name].to_numpy() for name in ("state", "created_at", "revision")}
+        return plain | {
+            name: self._chunks[name].indices.to_numpy() for name in ("embedder", "owner", "grants")
+        }
 
     def _name(self, name: str, position: int) -> str:
-        column = self._chunk(name)
-        return str(column.dictionary[int(self._codes(name)[position])].as_py())
+        column = self._chunks[name]
+        return str(column.dictionary[int(self._numbers[name][position])].as_py())
 
     def _code(self, name: str, value: str) -> int:
         """-1, which is no row's, if no row has the value."""
-        return int(pc.index(self._chunk(name).dictionary, pa.scalar(value, pa.string())).as_py())
+        return int(pc.index(self._chunks[name].dictionary, pa.scalar(value, pa.string())).as_py())
 
     def _granted(self, principal: str) -> NDArray[np.bool_]:
         """Of each distinct value of `grants`, whether it grants the principal anything."""
-        values = self._chunk("grants").dictionary
+        values = self._chunks["grants"].dictionary
         return np.asarray(
             pc.match_substring(values, principal_needle(principal)).to_numpy(zero_copy_only=False)
         )

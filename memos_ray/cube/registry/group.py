@@ -12,9 +12,12 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lance import LanceDataset
+
+from memos_ray.cube.registry.indexed_table import IndexedTable
 from memos_ray.cube.registry.records import CubeRecord
 from memos_ray.cube.registry.table import RegistryTable
 from memos_ray.errors import MemosError, Rejected, Unavailable
@@ -48,6 +51,7 @@ class GroupCommit:
 
     def __init__(self, table: RegistryTable) -> None:
         self._table = table
+        self.index: IndexedTable | None = None  # if there is one, it is told of changes, and spares reading
         self._queue: deque[_Job] = deque()
         self._lead = threading.Lock()  # whoever holds it commits for all who wait for it
 
@@ -89,13 +93,21 @@ class GroupCommit:
         while True:
             dataset = self._table.latest(create=True)
             assert dataset is not None
-            outcomes, records = decide(self._table.find(dataset, ids), changes)
-            if not records or self._table.put(dataset, records):
+            outcomes, records = decide(self._find(dataset, ids), changes)
+            if not records:
+                return outcomes
+            if (landed := self._table.put(dataset, records)) is not None:
+                if self.index is not None:
+                    self.index.committed(dataset.version, landed, records)
                 return outcomes
             if time.monotonic() > give_up_at:
                 path = self._table.path
                 raise Unavailable(f"{path} is being changed by too many others; try again", what=path)
             time.sleep(random.uniform(0.001, 0.03))
+
+    def _find(self, dataset: LanceDataset, ids: Collection[str]) -> dict[str, CubeRecord]:
+        known = None if self.index is None else self.index.at_version(dataset.version, ids)
+        return self._table.find(dataset, ids) if known is None else known
 
 
 def decide(

@@ -1,15 +1,15 @@
 """The whole registry in memory, for whoever asks about many cubes: the directory, `memos-ray doctor`.
 
-What it answers was true when it last looked at storage: changes of this process are in it as soon as they are `note`d,
-those of others after `refresh`. It never takes a newer record back for an older one. So whoever decides by it must
-decide by compare-and-set with the revision that it named: then an old answer costs a `Conflict`, not data. A cube that
-it does not know may have been made by another process a moment ago: `create_if_absent` says so.
+What it answers was true when it last looked at storage: changes made through its own registry are in it when they
+return, those of others after `refresh`. It never gives a newer record up for an older one. So whoever decides by it
+must do so by compare-and-set with the revision that it named: then an old answer costs a `Conflict`, not data. A cube
+that it does not know may have been made by another process a moment ago: `create_if_absent` says so.
 """
 
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 
@@ -17,7 +17,6 @@ from memos_ray.arguments import check_whole
 from memos_ray.cube.registry.columns import Wanted
 from memos_ray.cube.registry.indexed_table import IndexedTable
 from memos_ray.cube.registry.records import CubeRecord, State, check_state
-from memos_ray.cube.registry.registry import Registry
 from memos_ray.errors import Invalid
 from memos_ray.ids import check_id
 from memos_ray.placement.shards import table_of
@@ -26,14 +25,13 @@ _THREADS = 8  # that read tables side by side; on an object store they mostly wa
 
 
 class RegistryIndex:
-    """A view of `registry`. A table is read when it is first asked about, or all by `refresh`. Threads may share it.
+    """Made by `Registry.index()`. Reads a table when it is first asked about it, or all in `refresh`.
 
-    Methods block while a table is read, and raise `Unavailable` or `Corrupt` if it cannot be. Measured with a million
-    cubes (`python -m memos_ray.bench.registry`): see docs/benchmarks.md.
+    Threads may share it. Methods block while a table is read, and raise `Unavailable` or `Corrupt` if it cannot be.
     """
 
-    def __init__(self, registry: Registry) -> None:
-        self._tables = [IndexedTable(table) for table in registry.tables]
+    def __init__(self, tables: Sequence[IndexedTable]) -> None:
+        self._tables = tables
 
     def __len__(self) -> int:
         """Records read so far, those of removed cubes too."""
@@ -54,7 +52,7 @@ class RegistryIndex:
             return sum(pool.map(lambda table: table.refresh(max_age_s), self._tables))
 
     def note(self, record: CubeRecord) -> None:
-        """Takes in what this process changed, so that it is found without a `refresh`."""
+        """Takes in what another registry, or process, says that it changed, so that no `refresh` is needed for it."""
         self._tables[table_of(record.cube_id)].note(record)
 
     def lookup(self, cube_id: str) -> CubeRecord | None:

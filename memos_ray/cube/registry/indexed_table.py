@@ -9,9 +9,10 @@ from __future__ import annotations
 import threading
 import time
 from bisect import bisect_right, insort
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
+from lance import LanceDataset
 from numpy.typing import NDArray
 
 from memos_ray.cube.registry.columns import Columns, Wanted, empty
@@ -31,7 +32,7 @@ class IndexedTable:
         self._changed: dict[bytes, CubeRecord] = {}
         self._changed_ids: list[bytes] = []  # sorted
         self._hidden: set[int] = set()  # positions of the columns that `_changed` replaces
-        self._version: int | None = None
+        self._version = 1  # of the table, which holds no cube then
         self._fragments: frozenset[int] = frozenset()  # that have been read
         self._looked = float("-inf")  # monotonic seconds
         self._lock = threading.RLock()
@@ -56,16 +57,14 @@ class IndexedTable:
                 return False
             looked = time.monotonic()
             dataset = self._table.latest()
-            if dataset is None or dataset.version == self._version:
-                self._looked = looked
+            with self._lock:
+                read, known = self._fragments, self._version
+            if dataset is None or dataset.version <= known:
+                self._looked = looked  # lower: this process has committed since
                 return False
-            again = self._version is not None and dataset.version < self._version  # another table by now
             fragments = {f.fragment_id: f for f in dataset.get_fragments()}
-            read = frozenset() if again else self._fragments
             rows = self._table.read(dataset, fragments=[f for i, f in fragments.items() if i not in read])
             with self._lock:
-                if again:
-                    self._replace(empty())
                 if len(rows) < _OVERLAY:
                     for record in to_records(rows):
                         self.note(record)
@@ -78,6 +77,25 @@ class IndexedTable:
     def loaded(self) -> bool:
         """Whether there was a `refresh`."""
         return self._looked >= 0
+
+    def at_version(self, version: int, ids: Collection[str]) -> dict[str, CubeRecord] | None:
+        """Those of the cubes that have a record at this version of the table; None if another one was read last."""
+        with self._lock:
+            if version != self._version:
+                return None
+            return {i: record for i in ids if (record := self.lookup(i)) is not None}
+
+    def committed(self, base: int, landed: LanceDataset, records: Sequence[CubeRecord]) -> None:
+        """Takes in what this process put on top of version `base`: storage need not be read for it."""
+        fragments = frozenset(fragment.fragment_id for fragment in landed.get_fragments())
+        with self._lock:
+            if len(records) < _OVERLAY:
+                for record in records:
+                    self.note(record)
+            else:
+                self._replace(self._merged().with_records(records))
+            if self._version == base:
+                self._version, self._fragments = landed.version, fragments
 
     def note(self, record: CubeRecord) -> None:
         """Takes a record in, unless it knows that cube at this revision or a higher one."""

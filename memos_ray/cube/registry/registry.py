@@ -20,6 +20,8 @@ from memos_ray.clock import SystemClock
 from memos_ray.config import Durability
 from memos_ray.cube.paths import registry_path
 from memos_ray.cube.registry.group import Change, GroupCommit, Outcome
+from memos_ray.cube.registry.index import RegistryIndex
+from memos_ray.cube.registry.indexed_table import IndexedTable
 from memos_ray.cube.registry.records import (
     CubeRecord,
     Grant,
@@ -57,6 +59,7 @@ class Registry:
     ) -> None:
         self._clock = clock or SystemClock()
         options = dict(storage_options) if storage_options else None
+        self._index: RegistryIndex | None = None
         session = lance.Session(  # type: ignore[attr-defined]
             metadata_cache_size_bytes=_CACHE_BYTES, index_cache_size_bytes=0
         )
@@ -67,6 +70,16 @@ class Registry:
             for i in range(TABLES)
         ]
         self._groups = [GroupCommit(table) for table in self.tables]
+
+    def index(self) -> RegistryIndex:
+        """This registry's index, the same at every call. It is told of every change that is made here."""
+        with _sharing:
+            if self._index is None:
+                tables = [IndexedTable(table) for table in self.tables]
+                for group, table in zip(self._groups, tables, strict=True):
+                    group.index = table
+                self._index = RegistryIndex(tables)
+            return self._index
 
     def lookup(self, cube_id: str) -> CubeRecord | None:
         """The cube's record as it is in storage now, a removed cube's too; None if there never was one."""

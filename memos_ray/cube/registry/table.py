@@ -129,13 +129,14 @@ class RegistryTable:
                 raise
             raise read_error(error, self.path, dataset.version) from error
 
-    def put(self, base: lance.LanceDataset, records: Sequence[CubeRecord]) -> bool:
-        """Commits the records on top of `base`, in one version; False if another change was made of `base` first.
+    def put(self, base: lance.LanceDataset, records: Sequence[CubeRecord]) -> lance.LanceDataset | None:
+        """Commits the records on top of `base`, in one version, and returns that; None if another was made of `base`
+        first.
 
         Raises `Unavailable` if storage fails: then the change may or may not have been made.
         """
         fragments = sorted(base.get_fragments(), key=lambda fragment: fragment.fragment_id)
-        removed = _merged(fragments)
+        removed = _merged(fragments, len(records))
         with storage_failures(self.path, "write the registry"):
             rows = self._with(base, removed, records)
             # One row is enough of a tail, and none would leave nothing for the next two to conflict about.
@@ -163,16 +164,16 @@ class RegistryTable:
                 )
             except OSError as error:
                 if _is_conflict(error):
-                    return False
+                    return None
                 raise
             if self._power:
                 self._synced.manifest(landed.version)
             # A writer that stalled for as long as versions are kept may have filled one that was cleaned up.
             if time.monotonic() - started > _KEEP.total_seconds() / 2 and not self._holds(records):
-                return False
+                return None
             self._handle, self._tail = landed, (landed.version, tail)
             self._clean_up(landed)
-        return True
+        return landed
 
     def _with(
         self,
@@ -206,11 +207,11 @@ class RegistryTable:
             dataset.cleanup_old_versions(_KEEP)
 
 
-def _merged(fragments: Sequence[lance.LanceFragment]) -> list[Any]:
-    """The fragments that a commit replaces, the tail among them: it alone, unless many have gathered."""
+def _merged(fragments: Sequence[lance.LanceFragment], more: int) -> list[Any]:
+    """The fragments that a commit of `more` rows replaces: the tail alone, unless many have gathered."""
     taken = [fragments[-1]]
     if len(fragments) >= _FRAGMENTS:
-        rows = taken[0].metadata.physical_rows
+        rows = taken[0].metadata.physical_rows + more
         for fragment in reversed(fragments[:-1]):
             size = fragment.metadata.physical_rows
             if size > _TIER * rows:

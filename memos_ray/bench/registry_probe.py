@@ -62,6 +62,7 @@ def main(root: str, seed: int) -> int:
 
 
 def _load(out: _Figures, registry: Registry) -> RegistryIndex:
+    registry.lookup("user:nobody")  # Lance is up: what it takes by itself is not the index's
     before = uss_bytes()
     begun = time.perf_counter()
     index = registry.index()
@@ -70,9 +71,7 @@ def _load(out: _Figures, registry: Registry) -> RegistryIndex:
     gc.collect()
     rows = len(index)
     out.add("index: load from storage", took, "s", f"{rows:,} cubes")
-    out.add(
-        "index: memory a cube", (uss_bytes() - before) / rows, "B", "USS of the process, after less before"
-    )
+    out.add("index: memory a cube", (uss_bytes() - before) / rows, "B", "USS after less before; Lance was up")
     out.add("index: columns a cube", index.nbytes / rows, "B")
     return index
 

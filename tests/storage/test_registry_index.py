@@ -118,7 +118,7 @@ def test_own_changes_are_in_it_at_once_and_are_decided_without_reading(tmp_path,
     made = registry.create_many(new(i) for i in IDS)
     index = registry.index()
     index.refresh()
-    monkeypatch.setattr(RegistryTable, "read", None)  # it would fail
+    monkeypatch.setattr(RegistryTable, "find", None)  # it would fail
     changed = [registry.compare_and_set(r.cube_id, 1, owner="o") for r in made]
     with pytest.raises(Conflict):
         registry.compare_and_set(IDS[0], 1, owner="p")

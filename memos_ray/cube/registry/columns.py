@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import uuid
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -36,6 +36,7 @@ _SCHEMA = pa.schema(
     ]
 )
 _STATES: tuple[State, ...] = ("active", "removed")
+_FIRST_BLOCK = 64  # rows
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _HEX = np.zeros(128, np.uint8)
 _HEX[[ord(c) for c in "0123456789abcdef"]] = np.arange(16)
@@ -122,18 +123,28 @@ class Columns:
         """Of the row there."""
         return int(self._numbers["revision"][position])
 
-    def matching(self, wanted: Wanted, after: bytes = b"") -> NDArray[np.intp]:
-        """Positions of such rows whose id comes after `after`, ascending."""
+    def matching(self, wanted: Wanted, after: bytes = b"") -> Iterator[NDArray[np.intp]]:
+        """Positions of such rows whose id comes after `after`, ascending, in blocks: the first are small, for whoever
+        wants a page."""
         low, high = self._span(wanted.prefix.encode(), after)
-        fits = np.ones(high - low, bool)
+        equal = [
+            (self._numbers[name], self._code(name, value))
+            for name, value in (("owner", wanted.owner), ("embedder", wanted.embedder))
+            if value is not None
+        ]
         if wanted.state is not None:
-            fits &= self._numbers["state"][low:high] == _STATES.index(wanted.state)
-        for name, value in (("owner", wanted.owner), ("embedder", wanted.embedder)):
-            if value is not None:
-                fits &= self._numbers[name][low:high] == self._code(name, value)
-        if wanted.granted is not None:
-            fits &= self._granted(wanted.granted)[self._numbers["grants"][low:high]]
-        return np.flatnonzero(fits) + low
+            equal.append((self._numbers["state"], _STATES.index(wanted.state)))
+        granted = None if wanted.granted is None else self._granted(wanted.granted)
+        size = _FIRST_BLOCK
+        while low < high:
+            block = slice(low, min(high, low + size))
+            fits = np.ones(block.stop - low, bool)
+            for numbers, value in equal:
+                fits &= numbers[block] == value
+            if granted is not None:
+                fits &= granted[self._numbers["grants"][block]]
+            yield np.flatnonzero(fits) + low
+            low, size = block.stop, size * 8
 
     def with_rows(self, rows: pa.Table) -> Columns:
         """These and more rows, as a registry table stores them; of one cube the highest revision stays."""

@@ -12,6 +12,7 @@ import heapq
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
+from operator import itemgetter
 
 from memos_ray.arguments import check_whole
 from memos_ray.cube.registry.columns import Wanted
@@ -20,8 +21,9 @@ from memos_ray.cube.registry.records import CubeRecord, State, check_state
 from memos_ray.errors import Invalid
 from memos_ray.ids import check_id
 from memos_ray.placement.shards import table_of
+from memos_ray.process import give_back_memory
 
-_THREADS = 8  # that read tables side by side; on an object store they mostly wait
+_MANY = 100_000  # cubes, whose reading leaves tens of megabytes behind
 
 
 class RegistryIndex:
@@ -30,8 +32,9 @@ class RegistryIndex:
     Threads may share it. Methods block while a table is read, and raise `Unavailable` or `Corrupt` if it cannot be.
     """
 
-    def __init__(self, tables: Sequence[IndexedTable]) -> None:
+    def __init__(self, tables: Sequence[IndexedTable], *, threads: int) -> None:
         self._tables = tables
+        self._threads = threads  # that read tables side by side
 
     def __len__(self) -> int:
         """Records read so far, those of removed cubes too."""
@@ -48,8 +51,12 @@ class RegistryIndex:
         Looking at a table is 0.1 ms in a local folder and a request on an object store, for each of 64: there, give
         an age of a few seconds, or call this beside the answers and not before them.
         """
-        with ThreadPoolExecutor(_THREADS, thread_name_prefix="registry-index") as pool:
-            return sum(pool.map(lambda table: table.refresh(max_age_s), self._tables))
+        before = len(self)
+        with ThreadPoolExecutor(self._threads, thread_name_prefix="registry-index") as pool:
+            changed = list(pool.map(lambda table: table.refresh(max_age_s), self._tables))
+        if len(self) - before > _MANY:
+            give_back_memory()
+        return changed.count(True)
 
     def note(self, record: CubeRecord) -> None:
         """Takes in what another registry, or process, says that it changed, so that no `refresh` is needed for it."""
@@ -82,7 +89,7 @@ class RegistryIndex:
         start = _text(after, "after").encode()
         self._load()
         pages = (table.page(wanted, start) for table in self._tables)
-        found = islice(heapq.merge(*pages, key=lambda entry: entry[0]), limit)
+        found = islice(heapq.merge(*pages, key=itemgetter(0)), limit)
         return [columns.record(what) if isinstance(what, int) else what for _, what, columns in found]
 
     def every(self, prefix: str = "", *, state: State | None = "active") -> Iterator[CubeRecord]:

@@ -6,10 +6,12 @@ highest revision holds, so both may bring the same one, or an older one. Threads
 
 from __future__ import annotations
 
+import heapq
 import threading
 import time
 from bisect import bisect_right, insort
 from collections.abc import Collection, Iterator, Sequence
+from operator import itemgetter
 
 import numpy as np
 from lance import LanceDataset
@@ -128,22 +130,20 @@ class IndexedTable:
         """How many records there are of that kind."""
         with self._lock:
             changed = sum(wanted.takes(record) for record in self._changed.values())
-            return len(self._visible(wanted, b"")) + changed
+            columns, hidden = self._columns, frozenset(self._hidden)
+        return changed + sum(len(block) for block in _visible(columns, hidden, wanted, b""))
 
     def page(self, wanted: Wanted, after: bytes) -> Iterator[tuple[bytes, CubeRecord | int, Columns]]:
         """Ids of that kind, ascending, each with its record, or with its position in the columns."""
         with self._lock:
-            columns = self._columns
-            positions = self._visible(wanted, after)
-            changed_ids = self._changed_ids[bisect_right(self._changed_ids, after) :]
-            changed = [(i, r) for i in changed_ids if wanted.takes(r := self._changed[i])]
-        return _merged_pages(columns, positions, changed)
-
-    def _visible(self, wanted: Wanted, after: bytes) -> NDArray[np.intp]:
-        positions = self._columns.matching(wanted, after)
-        if self._hidden:
-            positions = positions[~np.isin(positions, list(self._hidden))]
-        return positions
+            columns, hidden = self._columns, frozenset(self._hidden)
+            ids = self._changed_ids[bisect_right(self._changed_ids, after) :]
+            changed = [(i, r) for i in ids if wanted.takes(r := self._changed[i])]
+        there = (at for block in _visible(columns, hidden, wanted, after) for at in block.tolist())
+        rows = ((columns.ids[at], at, columns) for at in there)
+        if not changed:
+            return rows
+        return heapq.merge(rows, ((i, record, columns) for i, record in changed), key=itemgetter(0))
 
     def _merged(self) -> Columns:
         return self._columns.with_records(list(self._changed.values())) if self._changed else self._columns
@@ -153,17 +153,8 @@ class IndexedTable:
         self._changed, self._changed_ids, self._hidden = {}, [], set()
 
 
-def _merged_pages(
-    columns: Columns, positions: NDArray[np.intp], changed: list[tuple[bytes, CubeRecord]]
-) -> Iterator[tuple[bytes, CubeRecord | int, Columns]]:
-    waiting = iter(changed)
-    next_changed = next(waiting, None)
-    for position in positions:
-        cube_id = columns.ids[position]
-        while next_changed is not None and next_changed[0] < cube_id:
-            yield (*next_changed, columns)
-            next_changed = next(waiting, None)
-        yield cube_id, int(position), columns
-    while next_changed is not None:
-        yield (*next_changed, columns)
-        next_changed = next(waiting, None)
+def _visible(
+    columns: Columns, hidden: Collection[int], wanted: Wanted, after: bytes
+) -> Iterator[NDArray[np.intp]]:
+    for positions in columns.matching(wanted, after):
+        yield positions[~np.isin(positions, list(hidden))] if hidden else positions

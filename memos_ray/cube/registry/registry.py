@@ -60,6 +60,7 @@ class Registry:
         self._clock = clock or SystemClock()
         options = dict(storage_options) if storage_options else None
         self._index: RegistryIndex | None = None
+        self._index_threads = 16 if "://" in root else 2  # there they wait; here each leaves memory behind
         session = lance.Session(  # type: ignore[attr-defined]
             metadata_cache_size_bytes=_CACHE_BYTES, index_cache_size_bytes=0
         )
@@ -78,7 +79,7 @@ class Registry:
                 tables = [IndexedTable(table) for table in self.tables]
                 for group, table in zip(self._groups, tables, strict=True):
                     group.index = table
-                self._index = RegistryIndex(tables)
+                self._index = RegistryIndex(tables, threads=self._index_threads)
             return self._index
 
     def lookup(self, cube_id: str) -> CubeRecord | None:

@@ -65,7 +65,7 @@ class Wanted:
 
 
 class Ids(Sequence[bytes]):
-    """A sorted string column as UTF-8, read in place: 0.4 microseconds an item."""
+    """A sorted string column as UTF-8, read in place: 0.3 microseconds an item."""
 
     def __init__(self, column: pa.StringArray) -> None:
         _, offsets, data = column.buffers()
@@ -106,7 +106,7 @@ class Columns:
         return at if at < len(self.ids) and self.ids[at] == cube_id else None
 
     def record(self, position: int) -> CubeRecord:
-        """The row there: 10 microseconds."""
+        """The row there: 12 microseconds."""
         embedder, owner, grants = (self._name(n, position) for n in ("embedder", "owner", "grants"))
         return CubeRecord(
             cube_id=self.ids[position].decode(),

@@ -40,6 +40,7 @@ _ATTACH_TIMEOUT_S = 60.0
 _PING_TIMEOUT_S = 5.0
 _HOSTS_TRIED = 3
 _PULSE_S = 0.5  # hosts that answer later are counted in the next tick
+_LIST_AGE_S = 1.0  # of what a listing knows of changes by other processes
 
 
 class DirectoryActor:
@@ -55,7 +56,8 @@ class DirectoryActor:
 
         self._opening = opening
         self._incarnations = incarnations
-        self._registry = Registry(settings.data)
+        self._registry = Registry(settings.data, durability=settings.durability)
+        self._index = self._registry.index()
         self._policy = Policy.from_settings(settings)
         self._fleet = Fleet()
         self._hosts = FleetKeeper(settings, embedder, self._fleet, self._policy)
@@ -145,10 +147,22 @@ class DirectoryActor:
 
         return await self._reply(cube_id, act)
 
-    async def cubes(self, prefix: str = "", limit: int = 1000, after: str = "") -> Reply:
-        """Registered cubes as `CubeRecord`s, by id."""
+    async def cubes(
+        self,
+        prefix: str = "",
+        limit: int = 1000,
+        after: str = "",
+        owner: str | None = None,
+        embedder: str | None = None,
+    ) -> Reply:
+        """Registered cubes as `CubeRecord`s, by id. What other processes changed is in it after a second."""
+
+        def page() -> list[CubeRecord]:
+            self._index.refresh(_LIST_AGE_S)
+            return self._index.page(prefix, after=after, limit=limit, owner=owner, embedder=embedder)
+
         try:
-            return Reply(await asyncio.to_thread(self._registry.list, prefix, limit, after))
+            return Reply(await asyncio.to_thread(page))
         except MemosError as error:
             return Reply(error=error)
 

@@ -399,9 +399,18 @@ class AsyncMemOS:
         located = await connection.ask_directory("reset", cube.cube_id, new_op_id())
         return {"cube_id": cube.cube_id, "epoch": located.epoch}
 
-    async def cubes(self, prefix: str = "", *, limit: int = 1000, after: str = "") -> list[dict[str, Any]]:
-        """Registered cubes by id, in pages: pass the last id as `after`."""
-        return [listed(r) for r in await (await self._ready()).ask_directory("cubes", prefix, limit, after)]
+    async def cubes(
+        self,
+        prefix: str = "",
+        *,
+        limit: int = 1000,
+        after: str = "",
+        owner: str | None = None,
+        embedder: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Registered cubes by id, in pages: pass the last id as `after`. Of one `owner` or `embedder`, if given."""
+        ask = (await self._ready()).ask_directory
+        return [listed(r) for r in await ask("cubes", prefix, limit, after, owner, embedder)]
 
     async def export_cube(self, cube_id: str, path: str | Path) -> dict[str, Any]:
         """Writes the cube to one `.memcube` file, every row and version. Returns its manifest."""

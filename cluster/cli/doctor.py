@@ -29,7 +29,6 @@ from memos_ray.storage.options import storage_options
 from memos_ray.storage.probe import probe
 from memos_ray.storage.roots import parse_root
 
-_PAGE = 1_000
 _LITTLE_BYTES = 100e6  # with less free space than this, writes are about to fail
 _NAMED = 20  # missing rows that are listed one by one
 
@@ -71,7 +70,8 @@ def repair(settings: Settings, cube_id: str) -> Finding:
     table = read_version(path, health.readable, storage_options(settings.data))
     # Only what counts goes on: rows of a fenced-off owner would count in a log that no longer says so.
     write_incarnation(settings, cube_id, incarnation, take_live(table, survey(table)))
-    Registry(settings.data).compare_and_set(cube_id, record.revision, incarnation=incarnation)
+    registry = Registry(settings.data, durability=settings.durability)
+    registry.compare_and_set(cube_id, record.revision, incarnation=incarnation)
     text = f"goes on from version {health.readable} with {health.rows:,} rows; {missing(health)}; was {path}"
     return Finding("repaired", f"cube {cube_id}", text)
 
@@ -97,10 +97,7 @@ def _records(settings: Settings, cube_id: str | None) -> Iterator[CubeRecord]:
             raise NotFound(f"there is no cube {cube_id!r}", what="cube", id=cube_id)
         yield record
         return
-    after = ""
-    while page := registry.list(limit=_PAGE, after=after):
-        yield from page
-        after = page[-1].cube_id
+    yield from registry.index().every()
 
 
 def _cube(settings: Settings, record: CubeRecord) -> Finding:

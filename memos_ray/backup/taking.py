@@ -49,7 +49,6 @@ from memos_ray.types import to_jsonable
 
 log = logging.getLogger(__name__)
 
-_PAGE = 10_000
 SKEW_S = 0.5
 PART_CUBES, PART_BYTES = 1024, 64 << 20
 
@@ -133,7 +132,7 @@ def _plan(
         raise Invalid(f"{files.root} holds something else; name an empty place", argument="to")
     for cube_id in wanted or ():
         _active(Registry(settings.data), cube_id)
-    if wanted is None and not Registry(settings.data).list(limit=1):
+    if wanted is None and not Registry(settings.data).index().page(limit=1):
         raise NotFound(f"there are no cubes at {settings.data}; is it the right place?", what="cube", id="")
     plan = Plan(
         id=new_op_id(),
@@ -344,9 +343,7 @@ def records(settings: Settings, cube_ids: Iterable[str] | None, after: str = "")
             if cube_id > after:
                 yield _active(registry, cube_id)
         return
-    while page := registry.list(limit=_PAGE, after=after):
-        yield from page
-        after = page[-1].cube_id
+    yield from registry.index().every(after=after)
 
 
 def _active(registry: Registry, cube_id: str) -> CubeRecord:

@@ -24,7 +24,7 @@ from memos_ray.cube.owner import Owner
 from memos_ray.cube.packing import readable, stored_table
 from memos_ray.cube.paths import checkpoints_path, journal_path, vectors_path
 from memos_ray.cube.portable import without_ownership
-from memos_ray.cube.registry import Registry
+from memos_ray.cube.registry import shared_registry
 from memos_ray.cube.row_checks import check_rows
 from memos_ray.cube.rowstore import RowStore
 from memos_ray.cube.state import CubeState
@@ -72,7 +72,7 @@ async def open_cube(
         )
 
     def check() -> None:
-        record = Registry(settings.data).lookup(cube_id)
+        record = shared_registry(settings.data).lookup(cube_id)
         if record is None or record.state != "active" or record.incarnation != incarnation:
             message = f"cube {cube_id!r} has another incarnation by now"
             raise Moved(message, cube_id=cube_id, reason="incarnation")

@@ -73,6 +73,22 @@ def test_a_memory_from_add_to_history(system):
     assert "add" in table("history", memory_id, "-c", "bees")
 
 
+def test_registered_cubes_are_listed_filtered_and_paged(system):
+    for cube in ("list:a", "list:b", "list:c"):
+        run("add", "something to remember", "-c", cube)
+    listed = run("cubes", "--prefix", "list:")
+    assert [c["cube_id"] for c in listed] == ["list:a", "list:b", "list:c"]
+    assert {(c["embedder"], c["state"], c["owner"], tuple(c["grants"])) for c in listed} == {
+        ("hash", "active", "", ())
+    }
+    assert [c["cube_id"] for c in run("cubes", "--prefix", "list:", "--limit", "1", "--after", "list:a")] == [
+        "list:b"
+    ]
+    assert run("cubes", "--owner", "nobody") == run("cubes", "--embedder", "another") == []
+    assert "list:c" in table("cubes")
+    assert run("cubes", "--embedder", "", code=2)["error"]["argument"] == "embedder"
+
+
 def test_the_same_op_id_adds_once_and_refuses_another_text(system):
     first = run("add", "once", "-c", "ops", "--op-id", "op-1")
     assert run("add", "once", "-c", "ops", "--op-id", "op-1")["results"] == first["results"]

@@ -57,7 +57,7 @@ async def test_a_cubes_life(s3_root, here, tmp_path, monkeypatch, durability):
     async with LocalCubes(s3_root, settings=settings) as cubes:
         copy = await cubes.cube("user:copy")
         assert (await copy.get(ids[0])).text == "Maya keeps bees in Lisbon."
-    assert [record.cube_id for record in registry.list()] == ["user:copy", "user:maya"]
+    assert [record.cube_id for record in registry.index().page()] == ["user:copy", "user:maya"]
     assert list(here.iterdir()) == []
     kinds = {file.name.partition("/")[0] for file in Files(s3_root).list()}
     assert kinds == {"cubes", "registry"}

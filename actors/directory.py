@@ -65,6 +65,7 @@ class DirectoryActor:
         self._recovered: asyncio.Task[None] | None = None
         self._changes: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
         # Ray restarts this actor without anybody calling it: it calls itself, so that its upkeep goes on.
         ray.get_runtime_context().current_actor.wake_up.remote()
 
@@ -99,7 +100,7 @@ class DirectoryActor:
         """Gives the cube a new, empty incarnation, named by the caller so that a repeated call changes nothing more."""
 
         async def act() -> Located:
-            record = await asyncio.to_thread(self._find, cube_id, False)
+            record = await asyncio.to_thread(self._look_up, cube_id, False)
             if record.incarnation != incarnation:
                 await self._let_go(cube_id)
                 await self._fence_off(cube_id, record)
@@ -255,7 +256,7 @@ class DirectoryActor:
         known = self._located(cube_id)
         if known is not None and known.host_name != suspect:
             return known
-        record = await asyncio.to_thread(self._find, cube_id, create)
+        record = await self._find(cube_id, create)
         if known is not None:
             # It failed somebody. If it answers at all it may have lost the cube and can take it again.
             if await self._hosts.answers(
@@ -311,9 +312,12 @@ class DirectoryActor:
             raise
         if reply.error is not None:
             self._forget(cube_id, name)
-            if reply.error.fields.get("reason") == "full":
-                log.warning("host %s holds more than this directory knows of", name)
-                return False
+            match reply.error.fields.get("reason"):
+                case "full":
+                    log.warning("host %s holds more than this directory knows of", name)
+                    return False
+                case "incarnation":  # another process has changed the registry
+                    await asyncio.to_thread(self._index.refresh)
             raise reply.error
         use: CubeUse = reply.value
         if cube_id not in fleet.cubes:  # the host was given up meanwhile
@@ -353,7 +357,7 @@ class DirectoryActor:
         cube = self._fleet.cubes.get(cube_id)
         if cube is None:
             return False
-        record = await asyncio.to_thread(self._find, cube_id, False)
+        record = await self._find(cube_id, False)
         if own:
             self._fleet.own.add(cube_id)
         try:
@@ -388,7 +392,15 @@ class DirectoryActor:
             raise Unavailable(f"the host of {cube_id!r} went away as it came up", what="host")
         return located
 
-    def _find(self, cube_id: str, create: bool) -> CubeRecord:
+    async def _find(self, cube_id: str, create: bool) -> CubeRecord:
+        """From memory if it is known there. That may be behind what another process changed; a host that attaches the
+        cube looks at storage, after its claim."""
+        known = self._index.peek(cube_id)
+        if known is not None and known.state == "active":
+            return known
+        return await asyncio.to_thread(self._look_up, cube_id, create)
+
+    def _look_up(self, cube_id: str, create: bool) -> CubeRecord:
         record = self._registry.lookup(cube_id)
         if record is not None and record.state == "active":
             return record
@@ -426,8 +438,16 @@ class DirectoryActor:
                 self._recovered = None  # the next call tries again
             raise
         if self._keeper is None:
+            self._reading = asyncio.create_task(self._read_registry())
             self._fill_pool()
             self._keeper = asyncio.create_task(self._keep())
+
+    async def _read_registry(self) -> None:
+        """Until it is read (3 s for a million cubes), whoever asks for a cube waits for its row alone."""
+        try:
+            await asyncio.to_thread(self._index.refresh)
+        except MemosError as error:
+            log.warning("the registry cannot be read now: %s", error)
 
     async def _keep(self) -> None:
         while True:

@@ -69,6 +69,11 @@ class RegistryIndex:
             table.refresh()
         return table.lookup(cube_id)
 
+    def peek(self, cube_id: str) -> CubeRecord | None:
+        """`lookup` that never reads storage: None also while the cube's table has not been read."""
+        table = self._tables[table_of(check_id(cube_id, "cube_id"))]
+        return table.lookup(cube_id) if table.loaded else None
+
     def page(
         self,
         prefix: str = "",

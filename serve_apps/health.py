@@ -21,7 +21,9 @@ from memos_ray import AsyncMemOS
 from memos_ray.config import Settings
 from memos_ray.errors import MemosError
 
-_SOME_ID = "health"  # looked up in the registry, whether or not there is such a cube: a lookup changes nothing
+_SOME_ID = (
+    "health"  # looked up in the registry, whether or not there is such a cube: a lookup changes nothing
+)
 
 
 class HealthArgs(BaseModel):
@@ -117,7 +119,9 @@ class Health:
         await (await self._system()).check_embedder()
 
     async def _storage(self) -> None:
-        from memos_ray.cube.registry import Registry  # Lance: 0.3 s, not for whoever only builds the application
+        from memos_ray.cube.registry import (
+            Registry,
+        )  # Lance: 0.3 s, not for whoever only builds the application
 
         data = (await self._system()).settings.data
         await asyncio.to_thread(lambda: Registry(data).lookup(_SOME_ID))

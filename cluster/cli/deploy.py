@@ -63,7 +63,9 @@ def deploy_files(
 
 def drain_here(
     session: Session,
-    wait_s: Annotated[float, typer.Option("--wait-s", min=0, help="How long to wait until it is empty.")] = 60.0,
+    wait_s: Annotated[
+        float, typer.Option("--wait-s", min=0, help="How long to wait until it is empty.")
+    ] = 60.0,
 ) -> None:
     """Take every cube off the node that this runs on: for a pod's preStop, or before a machine is switched off.
 

@@ -33,7 +33,9 @@ def documents(name: str) -> dict[str, Any]:
 def cluster_of(name: str) -> dict[str, Any]:
     found = documents(name)
     return (
-        found["RayCluster"]["spec"] if "RayCluster" in found else found["RayService"]["spec"]["rayClusterConfig"]
+        found["RayCluster"]["spec"]
+        if "RayCluster" in found
+        else found["RayService"]["spec"]["rayClusterConfig"]
     )
 
 

@@ -39,7 +39,10 @@ def test_a_well_system_is_ready_and_counts_without_naming(served: tuple[str, Mem
     assert httpx.get(f"{where}/healthz").json() == {"status": "ok"}
     ready = httpx.get(f"{where}/readyz", timeout=20)
     assert ready.status_code == 200, ready.text
-    assert ready.json() == {"ready": True, "checks": dict.fromkeys(("directory", "embedder", "storage"), "ok")}
+    assert ready.json() == {
+        "ready": True,
+        "checks": dict.fromkeys(("directory", "embedder", "storage"), "ok"),
+    }
     status = httpx.get(f"{where}/status", timeout=20)
     assert status.status_code == 200, status.text
     counts = status.json()

@@ -97,7 +97,11 @@ def test_cubes_go_on_without_the_head_and_nothing_is_lost_when_it_is_back():
         found = json.loads(ray.run(CHECK, ray.address, "").splitlines()[-1])
         print(f"a new cube and a check {time.monotonic() - back:.1f} s later")
         for log in sorted(Path(folder).glob("**/logs/worker-*.err")):
-            said = [line for line in log.read_text().splitlines() if "given up" in line or "answer the new" in line]
+            said = [
+                line
+                for line in log.read_text().splitlines()
+                if "given up" in line or "answer the new" in line
+            ]
             print(*said, sep="\n", end="")
         counted = Counter(found["texts"])
         assert {"the first", *(f"note {n}" for n in written())} <= set(counted)

@@ -140,6 +140,21 @@ def running(settings: Settings) -> bool:
         return _find(DIRECTORY_NAME, settings.namespace) is not None
 
 
+def this_node() -> str:
+    """The Ray id of the node that this process is connected through: the one it runs on, but for Ray Client."""
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def how_to_join() -> dict[str, str]:
+    """Where the cluster that this process uses is, and what another machine runs to become a part of it."""
+    _, port = _endpoint(ray.get_runtime_context().gcs_address)
+    head = next(
+        (n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"] and _HEAD in n["Resources"]),  # type: ignore[no-untyped-call]
+        ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
+    )
+    return {"address": f"{head}:{port}", "join": f"ray start --address={head}:{port}"}
+
+
 def down(settings: Settings) -> bool:
     """Drains and ends the system, then the Ray head if `up` started it. False if nothing was running."""
     global _own_cluster

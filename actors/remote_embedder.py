@@ -9,6 +9,7 @@ from typing import Any
 import ray
 
 from actors.refs import answer
+from memos_ray import logs
 from memos_ray.errors import MemosError, Unavailable
 from memos_ray.models.encoded import Documents
 from memos_ray.retrieval.query_vectors import QueryVectors
@@ -50,12 +51,12 @@ class RemoteEmbedder:
 
     async def encode_documents(self, texts: Sequence[str], contexts: Sequence[str]) -> Documents:
         """See `BatchingEmbedder.encode_documents`. Waits through one restart of the actor before it gives up."""
-        value: Documents = await self._ask("encode_documents", list(texts), list(contexts))
+        value: Documents = await self._ask("encode_documents", list(texts), list(contexts), logs.request_id())
         return value
 
     async def encode_query(self, text: str) -> QueryVectors:
         """See `BatchingEmbedder.encode_query`. Waits through one restart of the actor before it gives up."""
-        value: QueryVectors = await self._ask("encode_query", text)
+        value: QueryVectors = await self._ask("encode_query", text, logs.request_id())
         return value
 
     async def _ask(self, method: str, *args: Any) -> Any:

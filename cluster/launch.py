@@ -139,6 +139,12 @@ def running(settings: Settings) -> bool:
         return _find(DIRECTORY_NAME, settings.namespace) is not None
 
 
+def join(settings: Settings) -> None:
+    """Connects this process to the Ray cluster that `settings` mean, whatever runs there. Raises `Unavailable`."""
+    with _lock:
+        _ensure_ray(settings)
+
+
 def down(settings: Settings) -> bool:
     """Drains and ends the system, then the Ray head if `up` started it. False if nothing was running."""
     global _own_cluster

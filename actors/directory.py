@@ -19,7 +19,7 @@ import ray
 
 from actors import overview
 from actors.fleet_keeper import FleetKeeper
-from actors.observed import observe_process
+from actors.observed import logs_folder, observe_process, restarts_of_this_actor
 from actors.options import DIRECTORY_NAME
 from actors.refs import answer
 from memos_ray import __version__, logs, telemetry
@@ -205,18 +205,21 @@ class DirectoryActor:
     async def nodes(self) -> list[NodeInfo]:
         """Every node that is alive, and what of it is in use."""
         await self._recover()
-        return list(overview.node_infos(self._fleet, self._policy, time.monotonic(), self._hosts.clocks))
+        return list(self._node_infos(time.monotonic()))
+
+    def _node_infos(self, now: float) -> tuple[NodeInfo, ...]:
+        return overview.node_infos(self._fleet, self._policy, now, self._hosts.clocks, self._hosts.metrics_at)
 
     async def status(self, top: int = 10) -> SystemInfo:
         """All of it at once, and the `top` busiest cubes. Waits for hosts and embedder for half a second at most."""
         await self._recover()
         _, embedder, restarts = await asyncio.gather(
-            self._hosts.pulse(_PULSE_S), self._embedder_load(), asyncio.to_thread(_restarts)
+            self._hosts.pulse(_PULSE_S), self._embedder_load(), asyncio.to_thread(restarts_of_this_actor)
         )
         now, fleet, rates = time.monotonic(), self._fleet, self._rates
         blank, starting = overview.pool_counts(fleet)
         return SystemInfo(
-            nodes=overview.node_infos(fleet, self._policy, now, self._hosts.clocks),
+            nodes=self._node_infos(now),
             hosts=tuple(self._hosts.infos()),
             cubes=overview.cube_loads(fleet, now, top),
             active=len(fleet.cubes),
@@ -229,7 +232,7 @@ class DirectoryActor:
                 version=__version__,
                 ray=ray.__version__,
                 python=platform.python_version(),
-                logs=_logs_folder(),
+                logs=logs_folder(),
                 blank=blank,
                 starting=starting,
                 wanted=pool.wanted(fleet, self._policy, now),
@@ -541,15 +544,3 @@ class DirectoryActor:
         telemetry.count(telemetry.MOVES, why=why, outcome="ok" if moved else "failed")
         if moved:
             self._rates.add("moves")
-
-
-def _restarts() -> int:
-    """How often Ray has restarted this actor."""
-    from ray._private import state
-
-    return int(state.actors(ray.get_runtime_context().get_actor_id()).get("NumRestarts", 0))
-
-
-def _logs_folder() -> str:
-    node = ray._private.worker._global_node
-    return str(node.get_logs_dir_path()) if node is not None else ""

@@ -47,6 +47,7 @@ class FleetKeeper:
         self.clocks: dict[
             str, float
         ] = {}  # by host: how far its clock is ahead of this process's, in seconds
+        self.metrics_at: dict[str, str] = {}  # by node: host:port where Prometheus finds its metrics
         self.served = 0  # calls that hosts were seen to answer
         self.given_up: deque[str] = deque(maxlen=5)  # the last ones, in words
 
@@ -64,7 +65,10 @@ class FleetKeeper:
         if now - self._nodes_at < _NODES_EVERY_S and self._fleet.nodes:
             return
         self._nodes_at = now
-        alive = [_node(entry) for entry in await asyncio.to_thread(ray.nodes) if entry["Alive"]]
+        entries = [entry for entry in await asyncio.to_thread(ray.nodes) if entry["Alive"]]
+        alive = [_node(entry) for entry in entries]
+        exported = {entry["NodeID"]: _metrics_at(entry) for entry in entries}
+        self.metrics_at = {node_id: where for node_id, where in exported.items() if where}
         for name in self._fleet.set_nodes(alive):
             self.give_up(name, "its node is gone", kind="node")
 
@@ -199,6 +203,11 @@ def _node(entry: dict[str, Any]) -> Node:
         memory_bytes=float(resources.get("memory", 0.0)),
         labels=dict(entry.get("Labels") or {}),
     )
+
+
+def _metrics_at(entry: dict[str, Any]) -> str:
+    port = entry.get("MetricsExportPort")
+    return f"{entry['NodeManagerAddress']}:{port}" if port else ""
 
 
 def _first_line(error: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from typing import Any
 
 import ray
 
@@ -70,3 +71,16 @@ def note_call(verb: str, call: Call, outcome: str, error: MemosError | None, sec
             1e3 * seconds,
             "" if error is None else f" ({logs.describe(error)})",
         )
+
+
+def restarts_of_this_actor() -> int:
+    """How often Ray has restarted it."""
+    from ray._private import state
+
+    return int(state.actors(ray.get_runtime_context().get_actor_id()).get("NumRestarts", 0))
+
+
+def logs_folder() -> str:
+    """Where Ray keeps the logs of this node's processes."""
+    node: Any = ray._private.worker._global_node
+    return str(node.get_logs_dir_path())

@@ -16,8 +16,10 @@ from memos_ray.placement.policy import Policy
 from memos_ray.wire import CubeLoad, HostInfo, NodeInfo
 
 
-def node_infos(fleet: Fleet, policy: Policy, now: float, clocks: Mapping[str, float]) -> tuple[NodeInfo, ...]:
-    """Every node that is alive. `clocks`: by host, how far its clock is ahead."""
+def node_infos(
+    fleet: Fleet, policy: Policy, now: float, clocks: Mapping[str, float], metrics_at: Mapping[str, str]
+) -> tuple[NodeInfo, ...]:
+    """Every node that is alive. `clocks`: by host, how far its clock is ahead; `metrics_at`: by node, host:port."""
     found = []
     for node in fleet.nodes.values():
         hosts = list(fleet.on(node.node_id))
@@ -36,6 +38,7 @@ def node_infos(fleet: Fleet, policy: Policy, now: float, clocks: Mapping[str, fl
                 limit_bytes=int(policy.memory_share * node.memory_bytes),
                 suspect=node.suspect_until > now,
                 clock_s=median(ahead) if ahead else 0.0,
+                metrics=metrics_at.get(node.node_id, ""),
             )
         )
     return tuple(found)
@@ -70,7 +73,7 @@ def tell(fleet: Fleet, policy: Policy, now: float, infos: Iterable[HostInfo]) ->
     waiting: Counter[str] = Counter()
     for info in infos:
         waiting[info.node_id] += info.waiting
-    for node in node_infos(fleet, policy, now, {}):
+    for node in node_infos(fleet, policy, now, {}, {}):
         states = Counter(
             "starting" if not host.ready else "blank" if host.blank else "holding"
             for host in fleet.on(node.node_id)

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from types import TracebackType
+from typing import TextIO
 
 from pythonjsonlogger.json import JsonFormatter
 
@@ -50,9 +51,12 @@ def serving(request: str | None, cube_id: str | None = None) -> Iterator[None]:
         _cube.reset(at_cube)
 
 
-def configure(settings: Settings, *, actor: str, name: str, node_id: str) -> None:
-    """Sends what our loggers say in this process to stderr, which Ray keeps in a file. Repeating it changes nothing."""
-    handler = logging.StreamHandler(sys.stderr)
+def configure(
+    settings: Settings, *, actor: str, name: str, node_id: str, stream: TextIO | None = None
+) -> None:
+    """Sends what our loggers say in this process to `stream`, or to stderr, which Ray keeps in a file. Repeating it
+    changes nothing."""
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.set_name("memos-ray")
     handler.addFilter(_Who(actor, name, node_id))
     handler.setFormatter(_Json() if settings.log_format == "json" else _Plain(_TEXT, _TIME))

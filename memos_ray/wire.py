@@ -73,7 +73,8 @@ class HostInfo:
 @dataclass(frozen=True, slots=True)
 class NodeInfo:
     """A node of the cluster. `used_bytes` is what its hosts have for themselves, of `limit_bytes` that they may; `busy`
-    how many cores they use; `clock_s` by how much its clock is ahead of the directory's, where a host has told."""
+    how many cores they use; `clock_s` by how much its clock is ahead of the directory's, where a host has told;
+    `metrics` is host:port for Prometheus."""
 
     node_id: str
     cpus: float
@@ -87,6 +88,7 @@ class NodeInfo:
     limit_bytes: int = 0
     suspect: bool = False
     clock_s: float = 0.0
+    metrics: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from typing import Any
 
 import ray
 
+from actors.observed import logs_folder
 from actors.options import DIRECTORY_NAME, EMBEDDER_NAME, HOST_PREFIX, RERANKER_NAME
 from cluster.checks.finding import Finding
 from cluster.checks.machine import open_files
@@ -35,7 +36,7 @@ def running_system(namespace: str) -> Iterator[Finding]:
         yield _pinged(RERANKER_NAME, namespace)
     infos = yield from _hosts([name for name in names if name.startswith(HOST_PREFIX)], namespace)
     yield from _pending()
-    yield from dead_nodes(ray.nodes())
+    yield from dead_nodes(ray.nodes())  # type: ignore[no-untyped-call]
     if info is not None:
         yield from nodes(info.nodes)
         yield from system_versions(info)
@@ -186,10 +187,7 @@ def _pending() -> Iterator[Finding]:
 def raylet_says(folder: Path | None = None) -> str:
     """The last error in raylet.err of this machine, as the end of a sentence; empty if there is none."""
     if folder is None:
-        node = ray._private.worker._global_node
-        if node is None:
-            return ""
-        folder = Path(node.get_logs_dir_path())
+        folder = Path(logs_folder())
     try:
         lines = (folder / "raylet.err").read_text(errors="replace").splitlines()
     except OSError:

@@ -38,9 +38,10 @@ class EmbedderActor:
         self._rates = Rates()
         self._teller: asyncio.Task[None] | None = None
 
-    async def info(self) -> Reply:
+    async def info(self, request_id: str | None = None) -> Reply:
         """`EmbedderInfo`, once the model is loaded."""
-        return await self._reply(self._info())
+        with logs.serving(request_id):
+            return await self._reply(self._info())
 
     async def encode_documents(
         self, texts: Sequence[str], contexts: Sequence[str], request_id: str | None = None

@@ -51,18 +51,20 @@ class RemoteEmbedder:
 
     async def encode_documents(self, texts: Sequence[str], contexts: Sequence[str]) -> Documents:
         """See `BatchingEmbedder.encode_documents`. Waits through one restart of the actor before it gives up."""
-        value: Documents = await self._ask("encode_documents", list(texts), list(contexts), logs.request_id())
+        value: Documents = await self._ask("encode_documents", list(texts), list(contexts))
         return value
 
     async def encode_query(self, text: str) -> QueryVectors:
         """See `BatchingEmbedder.encode_query`. Waits through one restart of the actor before it gives up."""
-        value: QueryVectors = await self._ask("encode_query", text, logs.request_id())
+        value: QueryVectors = await self._ask("encode_query", text)
         return value
 
     async def _ask(self, method: str, *args: Any) -> Any:
+        request_id = logs.request_id()
+        for_whom = {} if request_id is None else {"request_id": request_id}
         for attempt in (1, 2):
             try:
-                reply = await answer(getattr(self._handle, method).remote(*args), self._timeout_s)
+                reply = await answer(getattr(self._handle, method).remote(*args, **for_whom), self._timeout_s)
                 return reply.unwrap()
             except (TimeoutError, ray.exceptions.RayActorError) as error:
                 if attempt == 2:

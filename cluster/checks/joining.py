@@ -33,7 +33,9 @@ print("memos-ray-probe " + (found or b"{}").decode())
 """
 
 
-def cluster(address: str, *, own: bool, environment: Mapping[str, str] | None = None) -> Finding:
+def cluster(
+    address: str, *, own: bool, environment: Mapping[str, str] | None = None, patience_s: float = _PROBE_S
+) -> Finding:
     """Whether the Ray cluster at host:port can be joined. `own`: `memos-ray up` started it."""
     host, _, port = address.rpartition(":")
     try:
@@ -46,7 +48,7 @@ def cluster(address: str, *, own: bool, environment: Mapping[str, str] | None = 
             f"nothing listens at {address} ({error})",
             "start one with `memos-ray up`, or name the one that runs with RAY_ADDRESS or MEMOS_RAY_ADDRESS",
         )
-    said = _ask(address, own, environment)
+    said = _ask(address, own, environment, patience_s)
     for line in said.splitlines():
         if line.startswith("memos-ray-probe "):
             return versions(json.loads(line.split(" ", 1)[1]), address)
@@ -85,7 +87,7 @@ def versions(said: Mapping[str, str], address: str) -> Finding:
     return Finding("ok", "cluster", text)
 
 
-def _ask(address: str, own: bool, environment: Mapping[str, str] | None) -> str:
+def _ask(address: str, own: bool, environment: Mapping[str, str] | None, patience_s: float) -> str:
     """All that the probe printed; it is ended once that says enough."""
     probe = subprocess.Popen(
         [sys.executable, "-c", _PROBE, address, "own" if own else "other"],
@@ -95,7 +97,7 @@ def _ask(address: str, own: bool, environment: Mapping[str, str] | None) -> str:
         errors="replace",
         env=None if environment is None else dict(environment),
     )
-    timer = threading.Timer(_PROBE_S, probe.kill)
+    timer = threading.Timer(patience_s, probe.kill)
     timer.start()
     said = ""
     try:

@@ -95,12 +95,15 @@ def token(environment: Mapping[str, str]) -> Finding:
         return Finding("bad", "auth token", f"{path} cannot be read: {error.strerror}", how)
     if empty:
         return Finding("bad", "auth token", f"{path} is empty", how)
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        mode_text = f"{stat.S_IMODE(found.st_mode):04o}"
-        return Finding(
-            "bad", "auth token", f"{path} can be read by others (mode {mode_text})", f"chmod 600 {path}"
-        )
+    if found.st_mode & 0o044 and _reachable(path):
+        text = f"{path} can be read by others (mode {stat.S_IMODE(found.st_mode):04o}): who has it can run code here"
+        return Finding("note", "auth token", text, f"chmod 600 {path}")
     return Finding("ok", "auth token", str(path))
+
+
+def _reachable(path: Path) -> bool:
+    """Whether other users can get to it: through every folder above."""
+    return all(folder.stat().st_mode & 0o011 for folder in path.absolute().parents)
 
 
 def shared_memory(folder: Path) -> Finding:

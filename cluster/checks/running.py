@@ -145,6 +145,8 @@ def _pinged(name: str, namespace: str) -> Finding:
 def _silent(name: str, exists: bool, error: str, means: str) -> Finding:
     if not exists:
         how = "`memos-ray up` (or any client) starts it again"
+        if name != DIRECTORY_NAME:
+            how = "`memos-ray down`, then `up`: what was acknowledged is in storage"
     elif name.startswith(HOST_PREFIX):
         how = "nothing: the directory ends it and starts others; `memos-ray status` shows whether it has"
     else:

@@ -106,16 +106,13 @@ def _make(name: str) -> Any:
     return Histogram(name, text, list(metric.boundaries), metric.tags)
 
 
-_started: RayMeter | None = None
-_starting = threading.Lock()
+def start() -> None:
+    """Begins to report this process's figures, once; what is measured before goes nowhere.
 
-
-def start() -> RayMeter:
-    """Begins to report this process's figures, once; what is measured before goes nowhere."""
-    global _started
-    with _starting:
-        if _started is None:
-            _started = RayMeter()
-            telemetry.use(_started)
-            threading.Thread(target=_started.run, name="memos-metrics", daemon=True).start()
-        return _started
+    That it has begun is known to `telemetry`, not to this module: Ray sends modules of this package by value where
+    another package has its name, and there may be several of it in a process then.
+    """
+    if isinstance(telemetry.current(), telemetry.NoMeter):
+        meter = RayMeter()
+        telemetry.use(meter)
+        threading.Thread(target=meter.run, name="memos-metrics", daemon=True).start()

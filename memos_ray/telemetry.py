@@ -224,6 +224,11 @@ class NoMeter:
 _meter: Meter = NoMeter()
 
 
+def current() -> Meter:
+    """This process's meter."""
+    return _meter
+
+
 def use(meter: Meter) -> Meter:
     """Installs this process's meter; returns the one before."""
     global _meter

@@ -19,7 +19,7 @@ from cluster.checks.finding import Finding
 _CONNECT_S = 3.0
 _PROBE_S = 20.0
 _REFUSED = "InvalidAuthToken"
-_MISSING = "AuthenticationError"
+_MISSING = "authentication_token_loader"
 
 # Prints what the cluster says of itself, as one line of JSON. Its arguments: the address, and whether `up` started it.
 _PROBE = """
@@ -104,7 +104,7 @@ def _ask(address: str, own: bool, environment: Mapping[str, str] | None, patienc
         assert probe.stdout is not None
         for line in probe.stdout:
             said += line
-            if _REFUSED in line or line.startswith("memos-ray-probe "):
+            if _REFUSED in line or _MISSING in line or line.startswith("memos-ray-probe "):
                 break
     finally:
         timer.cancel()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import platform
 import time
 import weakref
 from collections.abc import Callable, Coroutine
@@ -16,8 +17,12 @@ from typing import TYPE_CHECKING, Any
 
 import ray
 
+from actors import overview
 from actors.fleet_keeper import FleetKeeper
+from actors.observed import logs_folder, observe_process, restarts_of_this_actor
+from actors.options import DIRECTORY_NAME
 from actors.refs import answer
+from memos_ray import __version__, logs, telemetry
 from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
 from memos_ray.errors import Conflict, Corrupt, Invalid, MemosError, NotFound, Overloaded, Unavailable
@@ -27,7 +32,8 @@ from memos_ray.placement.fleet import CubeUse, Fleet
 from memos_ray.placement.place import Full, Start, Use, place
 from memos_ray.placement.policy import Policy
 from memos_ray.placement.shards import shard_of
-from memos_ray.wire import HostInfo, Located, NodeInfo, Reply
+from memos_ray.rates import Rates
+from memos_ray.wire import DirectoryInfo, EmbedderLoad, HostInfo, Located, NodeInfo, Reply, SystemInfo
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -48,6 +54,10 @@ class DirectoryActor:
 
     def __init__(self, settings: Settings, embedder: Any) -> None:
         self._settings = settings
+        self._embedder = embedder
+        self._node_id = observe_process(settings, actor="directory", name=DIRECTORY_NAME)
+        self._started_at = time.monotonic()
+        self._rates = Rates()
         # Imported here, not above: a driver that starts the system imports this module, and Lance (0.3 s) is not for
         # drivers.
         from memos_ray.backup import incarnations
@@ -84,11 +94,17 @@ class DirectoryActor:
     # -- where cubes are --------------------------------------------------------------------------------------
 
     async def locate(
-        self, cube_id: str, create: bool = True, suspect: str | None = None, near: str | None = None
+        self,
+        cube_id: str,
+        create: bool = True,
+        suspect: str | None = None,
+        near: str | None = None,
+        request_id: str | None = None,
     ) -> Reply:
         """`Located` of an attached cube. `suspect` names the host that failed the caller, to be looked at again; `near`
         is the node that the cube should be on, if it is to be activated."""
-        return await self._reply(cube_id, lambda: self._locate(cube_id, create, suspect, near))
+        with logs.serving(request_id, cube_id):
+            return await self._reply(cube_id, lambda: self._locate(cube_id, create, suspect, near))
 
     def whose(self, cube_id: str) -> str | None:
         """The name of the host that a cube is on or on its way to; None if it is on none. For callers that have waited
@@ -107,6 +123,7 @@ class DirectoryActor:
                 await asyncio.to_thread(
                     self._registry.compare_and_set, cube_id, record.revision, incarnation=incarnation
                 )
+                telemetry.count(telemetry.REGISTRY_CHANGES, kind="reset")
             return await self._locate(cube_id, False)
 
         return await self._reply(cube_id, act)
@@ -182,7 +199,9 @@ class DirectoryActor:
                     f"there is no node {node_id!r}; there are {', '.join(self._fleet.nodes)}",
                     argument="node_id",
                 )
-            if not await self._move(cube_id, only=node_id):
+            moved = await self._move(cube_id, only=node_id)
+            self._note_move("asked", moved)
+            if not moved:
                 raise Unavailable(
                     f"there is no room for {cube_id!r} there; it stays where it is", what="host"
                 )
@@ -196,6 +215,8 @@ class DirectoryActor:
         async def act() -> bool:
             active = cube_id in self._fleet.cubes
             await self._let_go(cube_id)
+            if active:
+                self._note_passivation("asked")
             return active
 
         return await self._reply(cube_id, act)
@@ -223,21 +244,52 @@ class DirectoryActor:
     async def nodes(self) -> list[NodeInfo]:
         """Every node that is alive, and what of it is in use."""
         await self._recover()
-        fleet = self._fleet
-        return [
-            NodeInfo(
-                node_id=node.node_id,
-                cpus=node.cpus,
-                memory_bytes=int(node.memory_bytes),
-                used_bytes=fleet.used_bytes(node.node_id),
-                hosts=sum(1 for _ in fleet.on(node.node_id)),
-                cubes=sum(len(host.cubes) for host in fleet.on(node.node_id)),
-                busy=sum(host.busy for host in fleet.on(node.node_id)),
-                draining=node.draining,
-                labels=dict(node.labels),
-            )
-            for node in fleet.nodes.values()
-        ]
+        return list(self._node_infos(time.monotonic()))
+
+    def _node_infos(self, now: float) -> tuple[NodeInfo, ...]:
+        return overview.node_infos(self._fleet, self._policy, now, self._hosts.clocks, self._hosts.metrics_at)
+
+    async def status(self, top: int = 10) -> SystemInfo:
+        """All of it at once, and the `top` busiest cubes. Waits for hosts and embedder for half a second at most."""
+        await self._recover()
+        _, embedder, restarts = await asyncio.gather(
+            self._hosts.pulse(_PULSE_S), self._embedder_load(), asyncio.to_thread(restarts_of_this_actor)
+        )
+        now, fleet, rates = time.monotonic(), self._fleet, self._rates
+        blank, starting = overview.pool_counts(fleet)
+        return SystemInfo(
+            nodes=self._node_infos(now),
+            hosts=tuple(self._hosts.infos()),
+            cubes=overview.cube_loads(fleet, now, top),
+            active=len(fleet.cubes),
+            directory=DirectoryInfo(
+                pid=os.getpid(),
+                node_id=self._node_id,
+                uptime_s=now - self._started_at,
+                restarts=restarts,
+                at=time.time(),
+                version=__version__,
+                ray=ray.__version__,
+                python=platform.python_version(),
+                logs=logs_folder(),
+                blank=blank,
+                starting=starting,
+                wanted=pool.wanted(fleet, self._policy, now),
+                calls_per_s=rates.per_s("calls", now),
+                activations_per_s=rates.per_s("activations", now),
+                passivations_per_s=rates.per_s("passivations", now),
+                moves_per_s=rates.per_s("moves", now),
+                given_up=tuple(self._hosts.given_up),
+            ),
+            embedder=embedder,
+        )
+
+    async def _embedder_load(self) -> EmbedderLoad | None:
+        try:
+            load: EmbedderLoad = await answer(self._embedder.load.remote(), _PULSE_S)
+        except (TimeoutError, ray.exceptions.RayError):
+            return None
+        return load
 
     # -- inside: one cube, under its lock ---------------------------------------------------------------------
 
@@ -248,6 +300,8 @@ class DirectoryActor:
             async with self._lock(cube_id):
                 return Reply(await act())
         except MemosError as error:
+            if not isinstance(error, NotFound):
+                log.info("cube %r: %s", cube_id, error)
             return Reply(error=error)
 
     async def _locate(
@@ -265,14 +319,22 @@ class DirectoryActor:
                 if await self._attach(record, known.host_name):
                     return self._must_be_located(cube_id)
             else:
-                self._hosts.give_up(known.host_name, "it failed a caller and does not answer", silent=True)
+                self._hosts.give_up(
+                    known.host_name, "it failed a caller and does not answer", kind="caller", silent=True
+                )
         return await self._activate(record, near)
 
     async def _activate(self, record: CubeRecord, near: str | None = None) -> Located:
         cube_id, avoid = record.cube_id, set[str]()
         for _ in range(_HOSTS_TRIED):
+            began = time.monotonic()
             name = self._take_host(cube_id, near=near, avoid=avoid)
-            if await self._attach(record, name):
+            source, attached = self._source(name, began), False
+            try:
+                attached = await self._attach(record, name)
+            finally:
+                self._note_activation(source, attached, time.monotonic() - began)
+            if attached:
                 return self._must_be_located(cube_id)
             avoid.add(name)
         raise Unavailable(f"no host process could be started for {cube_id!r}", what="host")
@@ -305,7 +367,9 @@ class DirectoryActor:
             host = fleet.hosts.get(name)
             # One cube that cannot be attached is no reason to end a process with others in it, as long as that lives.
             if host is not None and not (host.cubes and await self._hosts.answers(name, _PING_TIMEOUT_S)):
-                self._hosts.give_up(name, f"it did not attach {cube_id!r}: {error}", silent=True)
+                self._hosts.give_up(
+                    name, f"it did not attach {cube_id!r}: {error}", kind="attach", silent=True
+                )
             return False
         except BaseException:
             self._forget(cube_id, name)
@@ -342,7 +406,7 @@ class DirectoryActor:
             reply: Reply = await answer(call, _ATTACH_TIMEOUT_S)
             gone: bool = reply.unwrap()
         except (TimeoutError, ray.exceptions.RayError, MemosError) as error:
-            self._hosts.give_up(name, f"it did not let go of {cube_id!r}: {error}")
+            self._hosts.give_up(name, f"it did not let go of {cube_id!r}: {error}", kind="detach")
             return True
         finally:
             cube.changing = False
@@ -409,6 +473,7 @@ class DirectoryActor:
         return self._create(cube_id, new_op_id())
 
     def _create(self, cube_id: str, incarnation: str) -> CubeRecord:
+        telemetry.count(telemetry.REGISTRY_CHANGES, kind="create")
         return self._registry.create_if_absent(
             cube_id, incarnation=incarnation, embedder=self._settings.embedder
         )
@@ -456,6 +521,7 @@ class DirectoryActor:
                 await self._hosts.look_at_nodes()
                 await self._hosts.pulse(min(_PULSE_S, self._settings.tick_s))
                 self._tick(time.monotonic())
+                self._tell(time.monotonic())
             except Exception:  # whatever it was: the next tick finds the fleet as it then is
                 log.exception("a tick of the directory failed")
             await asyncio.sleep(max(0.0, began + self._settings.tick_s - time.monotonic()))
@@ -490,12 +556,49 @@ class DirectoryActor:
         async with self._lock(cube_id):
             idle = self._policy.idle_s if passivation.why == "idle" else 0.0
             if await self._let_go(cube_id, idle_for_s=idle):
+                self._note_passivation(passivation.why)
                 log.info("passivated %r: %s", cube_id, passivation.why)
 
     async def _carry_out(self, move: upkeep.Move) -> None:
         async with self._lock(move.cube_id):
+            moved = False
             try:
-                if await self._move(move.cube_id, only=move.node_id, own=move.own):
+                moved = await self._move(move.cube_id, only=move.node_id, own=move.own)
+                if moved:
                     log.info("moved %r: %s", move.cube_id, move.why)
             except MemosError as error:
                 log.warning("moving %r failed: %s", move.cube_id, error)
+            finally:
+                self._note_move(move.why, moved)
+
+    # -- inside: what is told of it ---------------------------------------------------------------------------
+
+    def _tell(self, now: float) -> None:
+        overview.tell(self._fleet, self._policy, now, self._hosts.infos())
+        self._rates.add("calls", self._hosts.served)
+        self._hosts.served = 0
+        self._rates.sample(now)
+
+    def _source(self, name: str, began: float) -> str:
+        """Where a cube comes up: the tag `source` of `memos_activations`."""
+        host = self._fleet.hosts[name]
+        if host.cubes:
+            return "packed"
+        if host.ready:
+            return "warm"
+        return "started" if host.started_at >= began else "starting"
+
+    def _note_activation(self, source: str, attached: bool, seconds: float) -> None:
+        telemetry.count(telemetry.ACTIVATIONS, source=source, outcome="ok" if attached else "failed")
+        if attached:
+            telemetry.observe(telemetry.ACTIVATION_SECONDS, seconds, source=source)
+            self._rates.add("activations")
+
+    def _note_passivation(self, why: str) -> None:
+        telemetry.count(telemetry.PASSIVATIONS, why=why)
+        self._rates.add("passivations")
+
+    def _note_move(self, why: str, moved: bool) -> None:
+        telemetry.count(telemetry.MOVES, why=why, outcome="ok" if moved else "failed")
+        if moved:
+            self._rates.add("moves")

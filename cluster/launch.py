@@ -155,6 +155,12 @@ def how_to_join() -> dict[str, str]:
     return {"address": f"{head}:{port}", "join": f"ray start --address={head}:{port}"}
 
 
+def join(settings: Settings) -> None:
+    """Connects this process to the Ray cluster that `settings` mean, whatever runs there. Raises `Unavailable`."""
+    with _lock:
+        _ensure_ray(settings)
+
+
 def down(settings: Settings) -> bool:
     """Drains and ends the system, then the Ray head if `up` started it. False if nothing was running."""
     global _own_cluster

@@ -30,7 +30,7 @@ from actors.options import (
 )
 from cluster import local_head
 from cluster.address import LOCAL, cluster_address
-from memos_ray import _siblings
+from memos_ray import __version__, _siblings
 from memos_ray.config import Settings
 from memos_ray.errors import Invalid, MemosError, Unavailable
 
@@ -369,10 +369,19 @@ def _find(name: str, namespace: str) -> Any:
 
 
 def _settings_of(directory: Any) -> Settings:
-    """Also waits for the directory's process: a worker that cannot start shows as a time-out here."""
+    """Also waits for the directory's process: a worker that cannot start shows as a time-out here.
+
+    Raises `Invalid` if it is of another release than this process."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while True:
         try:
+            version: str = ray.get(directory.version.remote(), timeout=deadline - time.monotonic())
+            if version != __version__:  # what they send each other may have another form
+                raise Invalid(
+                    f"the system that runs there is of memos-ray {version}, this process has {__version__}: use the "
+                    "same release, or end that system and start it anew",
+                    argument="address",
+                )
             settings: Settings = ray.get(directory.settings.remote(), timeout=deadline - time.monotonic())
             return settings
         except ray.exceptions.ActorUnavailableError:  # restarting

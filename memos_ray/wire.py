@@ -127,7 +127,8 @@ class CubeLoad:
 @dataclass(frozen=True, slots=True)
 class DirectoryInfo:
     """What the directory says of itself and of the pool. Rates are over the last seconds; `at` is its wall clock, in
-    Unix time; `logs` the folder of Ray's logs, the same on every node; `given_up` the last hosts that were, and why."""
+    Unix time; `logs` the folder of Ray's logs, the same on every node; `registered` how many cubes the registry has, as
+    far as it was read; `given_up` the last hosts that were, and why."""
 
     pid: int
     node_id: str
@@ -138,6 +139,7 @@ class DirectoryInfo:
     ray: str
     python: str
     logs: str
+    registered: int
     blank: int
     starting: int
     wanted: int

@@ -82,7 +82,8 @@ def _about(answer: Mapping[str, Any]) -> Table:
     table.add_row("directory", f"up {duration(directory['uptime_s'])}{restarts}; logs in {directory['logs']}")
     table.add_row(
         "cubes",
-        f"{answer['active_cubes']:,} active; {directory['calls_per_s']:.1f} calls, "
+        f"{directory['registered']:,} registered, {answer['active_cubes']:,} active; "
+        f"{directory['calls_per_s']:.1f} calls, "
         f"{directory['activations_per_s']:.1f} activations, {directory['passivations_per_s']:.1f} passivations, "
         f"{directory['moves_per_s']:.1f} moves a second",
     )

@@ -35,6 +35,7 @@ from memos_ray.config import Settings
 from memos_ray.errors import Invalid, MemosError, Unavailable
 
 _START_TIMEOUT_S = 120.0
+_CONNECT_TIMEOUT_S = 5.0
 _HEAD = "node:__internal_head__"  # a resource that Ray gives to the head alone
 _OF_THE_CLIENT = ("address", "call_timeout_s", "namespace", "place_near", "tokenizer")
 _SECRET = frozenset({"embedder_api_key", "reranker_api_key", "llm_api_key"})
@@ -235,12 +236,20 @@ def _ensure_ray(settings: Settings) -> None:
 
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     try:
+        _check_listens(address)
         ray.init(address=address, **common)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise Unavailable(
             f"no Ray cluster answers at {address!r} ({error}); `memos-ray up` starts one on this machine",
             what="ray",
         ) from error
+
+
+def _check_listens(address: str) -> None:
+    """Raises `OSError` if nothing does: Ray itself would go on trying for minutes, and then end the process."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
 
 
 def _check_cluster(asked: str | None) -> None:

@@ -54,16 +54,20 @@ def place(
     """Where `cube_id` goes. `near` is a node that it should be on if that has room, `only` one that it must be on;
     `avoid` are hosts that it must not be on."""
     nodes = [n for n in usable(fleet, policy, now) if only is None or n.node_id == only]
-    roomy = {n.node_id: score(fleet, policy, n, near) for n in nodes if room(fleet, policy, n)}
-    if not roomy:
+    nodes = [n for n in nodes if room(fleet, policy, n)]
+    if not nodes:
         return Full(_why(fleet, policy, now, only))
     packed = policy.cubes_per_actor > 1 and cube_id not in fleet.own
+    busy = fleet.cubes[cube_id].busy if cube_id in fleet.cubes else 0.0
+    if packed:  # looked at first: most cubes that are asked for have one, and it saves looking at all hosts
+        home = fleet.hosts.get(fleet.shards.get(shard, ""))
+        near_home = home is not None and any(node.node_id == home.node_id for node in nodes)
+        if home is not None and near_home and home.name not in avoid and takes(home, policy, busy):
+            return Use(home.name)
+    roomy = {node.node_id: score(fleet, policy, node, near) for node in nodes}
     hosts = [h for h in fleet.hosts.values() if h.node_id in roomy and h.name not in avoid and not h.leaving]
     if packed:
-        home = fleet.hosts.get(fleet.shards.get(shard, ""))
-        if home is not None and home in hosts and takes(home, policy):
-            return Use(home.name)
-        open_to_it = [h for h in hosts if h.cubes and takes(h, policy)]
+        open_to_it = [h for h in hosts if h.cubes and takes(h, policy, busy)]
         if open_to_it:
             return Use(min(open_to_it, key=lambda h: (h.busy + roomy[h.node_id], len(h.cubes), h.name)).name)
     blanks = [h for h in hosts if h.blank]
@@ -86,13 +90,13 @@ def _starting(fleet: Fleet, node_id: str) -> int:
     return sum(not host.ready for host in fleet.on(node_id))
 
 
-def takes(host: Host, policy: Policy) -> bool:
-    """Whether another packed cube may go there."""
+def takes(host: Host, policy: Policy, busy: float = 0.0) -> bool:
+    """Whether another packed cube, which keeps a core busy by so much, may go there."""
     return (
         not host.own
         and not host.leaving
-        and len(host.cubes) < policy.cubes_per_actor
-        and host.busy < policy.full_busy
+        and len(host.cubes) + len(host.coming) < policy.cubes_per_actor
+        and host.busy + busy < policy.full_busy
     )
 
 

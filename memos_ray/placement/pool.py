@@ -60,12 +60,12 @@ def fill(fleet: Fleet, policy: Policy, now: float) -> list[StartBlank]:
 
 def drop(fleet: Fleet, policy: Policy, now: float) -> list[End]:
     """The blank hosts to end now: those that keep memory of cubes they held, those that are leaving, those on nodes
-    that are, and those beyond what is wanted."""
+    that are, and those beyond what is wanted, first where memory is short (there `fill` does not count them)."""
     ends = []
     good = []
-    able = {node.node_id for node in usable(fleet, policy, now)}
+    able = {node.node_id: room(fleet, policy, node) for node in usable(fleet, policy, now)}
     for host in fleet.hosts.values():
-        if host.cubes or host.reserved or not host.ready:
+        if host.cubes or host.coming or not host.ready:
             continue
         heavy = bool(host.blank_bytes) and host.uss_bytes > _LIGHT * host.blank_bytes
         if host.leaving or heavy or host.node_id not in able:
@@ -73,5 +73,5 @@ def drop(fleet: Fleet, policy: Policy, now: float) -> list[End]:
         else:
             good.append(host)
     surplus = len(good) - wanted(fleet, policy, now)
-    good.sort(key=lambda host: (host.uss_bytes, host.name), reverse=True)
+    good.sort(key=lambda host: (not able[host.node_id], host.uss_bytes, host.name), reverse=True)
     return ends + [End(host.name) for host in good[: max(0, surplus)]]

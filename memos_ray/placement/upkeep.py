@@ -52,8 +52,9 @@ def _relief(fleet: Fleet, policy: Policy, node: Node, now: float) -> Iterator[Cu
     if room(fleet, policy, node):
         return
     excess = fleet.used_bytes(node.node_id) - policy.relieve_to * policy.memory_share * node.memory_bytes
-    cubes = [c for host in fleet.on(node.node_id) for c in host.cubes.values() if not c.changing]
-    for cube in sorted(cubes, key=lambda c: (c.used_at, c.cube_id)):
+    cubes = [c for host in fleet.on(node.node_id) for c in host.cubes.values()]
+    excess -= sum(fleet.bytes_of(c) for c in cubes if c.changing)  # most of them are on their way out
+    for cube in sorted((c for c in cubes if not c.changing), key=lambda c: (c.used_at, c.cube_id)):
         if excess <= 0:
             return
         excess -= fleet.bytes_of(cube)
@@ -121,8 +122,8 @@ def _spread(fleet: Fleet, policy: Policy, now: float) -> Iterator[Move]:
     high = max(nodes, key=lambda node: (loads[node.node_id], node.node_id))
     low = min(nodes, key=lambda node: (loads[node.node_id], node.node_id))
     difference = loads[high.node_id] - loads[low.node_id]
-    if difference <= policy.spread:
-        return
+    if difference <= policy.spread or any(host.coming for host in fleet.on(low.node_id)):
+        return  # what is on its way there is seen once it has come
     left = _GAIN * difference
     limit = max(policy.memory_share * low.memory_bytes, 1.0)
     for host in sorted(fleet.on(high.node_id), key=lambda h: h.name):

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 
 from memos_ray.placement.fleet import Fleet
-from memos_ray.placement.place import room, score, usable
+from memos_ray.placement.place import room, score, starting, starts_at_once, usable
 from memos_ray.placement.policy import Policy
 
 _WINDOW_S = 30.0  # activations of so long ago still count
@@ -40,20 +40,22 @@ def wanted(fleet: Fleet, policy: Policy, now: float) -> int:
 
 
 def fill(fleet: Fleet, policy: Policy, now: float) -> list[StartBlank]:
-    """The hosts to start now, spread over the nodes that have room."""
-    nodes = [node for node in usable(fleet, policy, now) if room(fleet, policy, node)]
-    if not nodes:
-        return []
-    names = {node.node_id for node in nodes}
-    blank = dict.fromkeys(names, 0)
+    """The hosts to start now, spread over the nodes that have room, no more of each than should start at once."""
+    nodes = {node.node_id: node for node in usable(fleet, policy, now) if room(fleet, policy, node)}
+    may = {name: starts_at_once(fleet, policy, name) - starting(fleet, name) for name in nodes}
+    blank = dict.fromkeys(nodes, 0)
     for host in fleet.hosts.values():
-        if host.blank and host.node_id in names:
+        if host.blank and host.node_id in blank:
             blank[host.node_id] += 1
-    base = {node.node_id: score(fleet, policy, node, None) for node in nodes}
+    missing = min(wanted(fleet, policy, now) - sum(blank.values()), sum(max(0, n) for n in may.values()))
+    if missing <= 0:
+        return []
+    base = {name: score(fleet, policy, node, None) for name, node in nodes.items()}
     started = []
-    for _ in range(wanted(fleet, policy, now) - sum(blank.values())):
-        best = min(names, key=lambda name: (blank[name], base[name], name))
+    for _ in range(missing):
+        best = min((n for n in nodes if may[n] > 0), key=lambda name: (blank[name], base[name], name))
         blank[best] += 1
+        may[best] -= 1
         started.append(StartBlank(best))
     return started
 

@@ -41,7 +41,9 @@ def passivations(fleet: Fleet, policy: Policy, now: float) -> list[Passivate]:
     for node in fleet.nodes.values():
         for cube in _relief(fleet, policy, node, now):
             found[cube.cube_id] = Passivate(cube.cube_id, "memory")
-    idle = [c for c in fleet.cubes.values() if now - c.used_at >= policy.idle_s and not c.changing]
+    hosts = (host for host in fleet.hosts.values() if now - host.oldest >= policy.idle_s)
+    cubes = (cube for host in hosts for cube in host.cubes.values())
+    idle = [c for c in cubes if now - c.used_at >= policy.idle_s and not c.changing]
     for cube in sorted(idle, key=lambda c: (c.used_at, c.cube_id)):
         found.setdefault(cube.cube_id, Passivate(cube.cube_id, "idle"))
     return list(islice(found.values(), policy.changes))
@@ -89,7 +91,7 @@ def _own_host(fleet: Fleet, policy: Policy, now: float) -> Iterator[Move]:
     if policy.cubes_per_actor == 1:
         return
     for host in fleet.hosts.values():
-        if len(host.cubes) < 2:
+        if len(host.cubes) < 2 or (host.largest <= policy.own_items and host.busy <= policy.own_busy):
             continue
         for cube in host.cubes.values():
             if cube.changing:

@@ -33,7 +33,8 @@ class Costs:
     drain: Time  # of a cube: what is queued, its checkpoint, letting go
     answer: Time  # of one call of an active cube, as its caller sees it
     locate_s: float  # of the directory's core, for each time it is asked
-    tick_cube_s: float  # the same, for each active cube and tick
+    tick_cube_s: float  # the same, for each active cube that a host reports
+    tick_host_s: float  # the same, for each host that is asked how it is
     search_cpu_s: float
     add_cpu_s: float
     process_bytes: int  # a blank host

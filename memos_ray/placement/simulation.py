@@ -83,12 +83,14 @@ class Simulation:
         plans: Sequence[Plan] = (),
         watch: Callable[[Simulation], None] | None = None,
         calls: Iterable[tuple[float, int, bool]] | None = None,
+        sizes: int | None = None,
     ) -> None:
-        """`calls` in place of the traffic's own: (seconds, user, whether it adds), in order."""
+        """`calls` in place of the traffic's own: (seconds, user, whether it adds), in order. `sizes`: what every cube
+        holds at first, in place of sizes around the traffic's median."""
         self.cluster, self.policy, self.costs, self.traffic = cluster, policy, costs, traffic
         self.fleet, self.now = Fleet(), 0.0
         self.recorder = Recorder(cluster.tick_s)
-        self._source, self._random = Source(traffic, seed), random.Random(seed)
+        self._source, self._random, self._sizes = Source(traffic, seed), random.Random(seed), sizes
         self._watch = watch
         self._events: list[tuple[float, int, Callable[..., None], tuple[object, ...]]] = []
         self._n = 0
@@ -147,7 +149,7 @@ class Simulation:
         up = one is not None and one.up
         self.recorder.call(up)
         if adds:
-            self._items[cube_id] = self._items_of(cube_id, user) + 1
+            self._items[cube_id] = self._items_of(cube_id) + 1
         if one is not None and up:
             self._serve(one, adds)
             return
@@ -155,13 +157,11 @@ class Simulation:
         if one is None:
             self._ask(cube_id)
 
-    def _items_of(self, cube_id: str, user: int | None = None) -> int:
+    def _items_of(self, cube_id: str) -> int:
         known = self._items.get(cube_id)
-        return (
-            known
-            if known is not None
-            else int(self._source.sizes[user if user is not None else int(cube_id[5:])])
-        )
+        if known is not None:
+            return known
+        return self._sizes or int(self._source.sizes[int(cube_id.removeprefix("user:"))])
 
     def _serve(self, one: _Active, adds: bool) -> None:
         one.calls += 1
@@ -283,9 +283,11 @@ class Simulation:
 
     def _tick(self, n: int) -> None:
         turns = max(1, round(self.cluster.pulse_s / self.cluster.tick_s))
-        for i, name in enumerate(list(self.fleet.hosts)):
-            if i % turns == n % turns:
-                self._pulse(name)
+        asked = list(self.fleet.hosts)[n % turns :: turns]
+        for name in asked:
+            self._pulse(name)
+        cubes = sum(len(self.fleet.hosts[name].cubes) for name in asked)
+        self._directory(len(asked) * self.costs.tick_host_s + cubes * self.costs.tick_cube_s)
         for end in pool.drop(self.fleet, self.policy, self.now):
             self.fleet.lost(end.host, self.now)
             del self.processes[end.host]
@@ -294,7 +296,6 @@ class Simulation:
             self._begin(passivation.cube_id, self._passivate, passivation)
         for move in upkeep.moves(self.fleet, self.policy, self.now):
             self._begin(move.cube_id, self._move, move)
-        self._directory(len(self.active) * self.costs.tick_cube_s)
         self.recorder.sample(
             self.now,
             active=len(self.active),

@@ -21,6 +21,7 @@ COSTS = Costs(
     answer=Time(0.01, 0.03),
     locate_s=0.002,
     tick_cube_s=1e-5,
+    tick_host_s=1e-4,
     search_cpu_s=0.3,
     add_cpu_s=0.1,
     process_bytes=100 * MB,

@@ -14,7 +14,7 @@ from typing import Any, cast
 import ray
 
 from actors.mem_cube import Held, MemCubeActor, create_host
-from actors.options import HOST
+from actors.options import HOST, HOST_CLASS
 from memos_ray.bench import brute
 from memos_ray.bench.synthetic import Synthetic, SyntheticEmbedder
 from memos_ray.clock import SystemClock
@@ -106,7 +106,7 @@ def create_bench_host(name: str, settings: Settings, *, stored: bool) -> Any:
     """Starts one. It ends with the driver that started it: nobody else needs it."""
     options = {**HOST, "lifetime": None}
     return (
-        ray.remote(BenchCubeActor)
+        ray.remote(**HOST_CLASS)(BenchCubeActor)
         .options(name=name, namespace=settings.namespace, **options)
         .remote(name, settings, stored)
     )

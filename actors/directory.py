@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 import weakref
 from collections.abc import Callable, Coroutine
@@ -70,6 +71,10 @@ class DirectoryActor:
     async def settings(self) -> Settings:
         """The settings that this system runs with."""
         return self._settings
+
+    def pid(self) -> int:
+        """The process, for those who want to measure or kill it."""
+        return os.getpid()
 
     # -- where cubes are --------------------------------------------------------------------------------------
 

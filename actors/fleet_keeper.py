@@ -29,6 +29,8 @@ log = logging.getLogger(__name__)
 _DESCRIBE_TIMEOUT_S = 30.0  # a host in the middle of an attach answers when that is done
 _START_TIMEOUT_S = 60.0  # a process that has not come up by then never will
 _NODES_EVERY_S = 2.0
+_SMOOTHING = 0.1
+_MANY_TIMES = 10.0
 
 
 class FleetKeeper:
@@ -42,6 +44,7 @@ class FleetKeeper:
         self._handles: dict[str, Any] = {}
         self._infos: dict[str, HostInfo] = {}
         self._nodes_at = float("-inf")
+        self._took_s = 0.0  # that a host takes to answer, smoothed
         self._asked: dict[str, asyncio.Task[None]] = {}
 
     def handle(self, name: str) -> Any:
@@ -110,10 +113,12 @@ class FleetKeeper:
         host, handle = self._fleet.hosts.get(name), self._handles.get(name)
         if host is None or handle is None:
             return
-        patience_s = self._settings.host_timeout_s if host.ready else _START_TIMEOUT_S
-        left_s = max(0.05, host.seen_at + patience_s - time.monotonic())
+        patience_s = self._patience_s() if host.ready else _START_TIMEOUT_S
+        asked_at = time.monotonic()
         try:
-            info: HostInfo = await answer(handle.pulse.remote(), left_s)
+            info: HostInfo = await answer(
+                handle.pulse.remote(), max(0.05, host.seen_at + patience_s - asked_at)
+            )
         except ray.exceptions.ActorDiedError as error:
             self.give_up(name, f"it died: {_first_line(error)}")
         except (TimeoutError, ray.exceptions.RayError) as error:
@@ -121,8 +126,14 @@ class FleetKeeper:
                 self.give_up(name, f"silent for {patience_s:g} s: {_first_line(error)}", silent=True)
         else:
             if name in self._handles:
+                self._took_s += _SMOOTHING * (time.monotonic() - asked_at - self._took_s)
                 self._infos[name] = info
                 self._fleet.pulse(name, info.uss_bytes, info.cubes, time.monotonic())
+
+    def _patience_s(self) -> float:
+        """How long a host may be silent. Where all answer late it is the machines that are slow, and ending processes
+        would make them slower."""
+        return max(self._settings.host_timeout_s, _MANY_TIMES * self._took_s)
 
     async def find(self) -> None:
         """Finds the hosts that outlived an earlier directory, and the cubes on them."""

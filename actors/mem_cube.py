@@ -12,7 +12,7 @@ from typing import Any
 
 import ray
 
-from actors.options import CONTROL, HOST
+from actors.options import CONTROL, HOST, HOST_CLASS
 from actors.remote_embedder import RemoteEmbedder
 from memos_ray.admission import Admission
 from memos_ray.clock import SystemClock
@@ -231,7 +231,7 @@ def create_host(name: str, node_id: str, settings: Settings, embedder: Any) -> A
     """Starts a blank host process on a node. Returns its handle at once; the process comes up behind it."""
     on_node = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(node_id, soft=False)
     return (
-        ray.remote(MemCubeActor)
+        ray.remote(**HOST_CLASS)(MemCubeActor)
         .options(name=name, namespace=settings.namespace, scheduling_strategy=on_node, **HOST)
         .remote(name, settings, embedder)
     )

@@ -52,8 +52,8 @@ HOST: dict[str, Any] = {
     "max_restarts": 0,
     "max_task_retries": 0,
     "max_concurrency": 20_000,
-    "concurrency_groups": {CONTROL: 2},
 }
+HOST_CLASS: dict[str, Any] = {"concurrency_groups": {CONTROL: 2}}  # Ray takes these with the class only
 
 
 def with_all_cores(settings: Settings) -> Settings:

@@ -35,6 +35,7 @@ from memos_ray.config import Settings
 from memos_ray.errors import Invalid, Unavailable
 
 _START_TIMEOUT_S = 120.0
+_HEAD = "node:__internal_head__"  # a resource that Ray gives to the head alone
 _OF_THE_CLIENT = ("address", "call_timeout_s", "namespace", "place_near", "tokenizer")
 _SECRET = frozenset({"embedder_api_key", "reranker_api_key", "llm_api_key"})
 
@@ -155,6 +156,16 @@ def down(settings: Settings) -> bool:
         _users.clear()
         ended_head = address in (None, local_head.address()) and local_head.stop()
         return ended_head or directory is not None
+
+
+def down_system(settings: Settings) -> bool:
+    """Drains and ends the system alone; the Ray cluster stays. False if there was none."""
+    with _lock:
+        _ensure_ray(settings)
+        directory = _find(DIRECTORY_NAME, settings.namespace)
+        if directory is not None:
+            _end_system(settings, directory)
+        return directory is not None
 
 
 def _end_system(settings: Settings, directory: Any) -> None:
@@ -284,8 +295,21 @@ def _create(settings: Settings) -> None:
             name=RERANKER_NAME, namespace=settings.namespace, get_if_exists=True, **RERANKER
         ).remote(settings)
     ray.remote(directory_actor).options(
-        name=DIRECTORY_NAME, namespace=settings.namespace, get_if_exists=True, **DIRECTORY
+        name=DIRECTORY_NAME,
+        namespace=settings.namespace,
+        get_if_exists=True,
+        scheduling_strategy=_on_the_head(),
+        **DIRECTORY,
     ).remote(settings, embedder)
+
+
+def _on_the_head() -> Any:
+    """On the head if that can be: no other node's loss is the directory's then, and the head's is the GCS's anyway."""
+    nodes = ray.nodes()  # type: ignore[no-untyped-call]
+    head = next((n["NodeID"] for n in nodes if n["Alive"] and _HEAD in n["Resources"]), None)
+    if head is None:
+        return "DEFAULT"
+    return ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(head, soft=True)
 
 
 def _find(name: str, namespace: str) -> Any:

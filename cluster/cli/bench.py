@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from cluster.cli.bench_chaos import chaos
+from cluster.cli.bench_cluster import cluster
 from cluster.cli.bench_curve import curve
 from cluster.cli.bench_documents import documents
 from cluster.cli.bench_locomo import locomo
@@ -28,6 +30,8 @@ def register(app: typer.Typer) -> None:
         no_args_is_help=True, help="Measure speed and retrieval; figures are printed, correctness decides."
     )
     command(group, to_file=True)(core)
+    command(group, to_file=True)(cluster)
+    command(group, to_file=True)(chaos)
     command(group, to_file=True)(locomo)
     command(group, to_file=True)(curve)
     command(group, to_file=True)(scale)

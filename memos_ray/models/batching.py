@@ -18,7 +18,7 @@ from memos_ray.protocols import Embedder
 from memos_ray.retrieval.query_vectors import QueryVectors
 
 _INLINE = 8  # so many texts are sketched where they are, in a few milliseconds; more of them in a thread
-_WINDOW_BATCHES = 16  # so many batches' worth of waiting documents are sorted by length together
+_WINDOW_BATCHES = 4  # so many batches' worth of waiting documents are sorted by length together
 
 
 Row = tuple[Vectors, TokenRows | None]
@@ -51,23 +51,29 @@ Part = tuple[Job, int]  # a text: its job and its position there
 
 @dataclass(slots=True)
 class Batcher:
-    """Which texts are embedded next: queries before documents; documents in order of arrival, roughly.
+    """Which texts are embedded next: queries before documents; documents of all jobs in turn, a batch's worth each.
 
-    Documents are taken in windows of `16 * max_batch` and sorted by length inside one, because a batch costs
-    what its longest text costs. A query waits for one batch at most.
+    Documents are taken in windows of `4 * max_batch` and sorted by length inside one, because a batch costs what its
+    longest text costs. A query waits for one batch at most; a job of documents for the rest of a window and then for
+    one batch of each other job, however long these are.
     """
 
     max_batch: int
     waiting: int = 0
     _queries: deque[Part] = field(default_factory=deque)
-    _documents: deque[Part] = field(default_factory=deque)
+    _documents: deque[deque[Part]] = field(
+        default_factory=deque
+    )  # what is left of each job, the next one first
     _window: deque[list[Part]] = field(default_factory=deque)
 
     def put(self, job: Job) -> None:
         """Queues all texts of `job`."""
-        queue = self._queries if job.query else self._documents
-        queue.extend((job, i) for i in range(len(job.texts)))
-        self.waiting += len(job.texts)
+        parts = [(job, i) for i in range(len(job.texts))]
+        if job.query:
+            self._queries.extend(parts)
+        elif parts:
+            self._documents.append(deque(parts))
+        self.waiting += len(parts)
 
     def take(self) -> list[Part]:
         """The next batch, `max_batch` texts at most, none if nothing waits. Drops texts of ended jobs."""
@@ -76,8 +82,7 @@ class Batcher:
                 batch = _first(self._queries, self.max_batch)
             else:
                 if not self._window:
-                    window = _first(self._documents, _WINDOW_BATCHES * self.max_batch)
-                    window.sort(key=_length)
+                    window = sorted(self._in_turn(_WINDOW_BATCHES * self.max_batch), key=_length)
                     starts = range(0, len(window), self.max_batch)
                     self._window.extend(window[i : i + self.max_batch] for i in starts)
                 batch = self._window.popleft()
@@ -86,6 +91,16 @@ class Batcher:
             if batch:
                 return batch
         return []
+
+    def _in_turn(self, count: int) -> list[Part]:
+        """Up to `count` texts: of each job a batch's worth, then it goes to the end."""
+        taken: list[Part] = []
+        while self._documents and len(taken) < count:
+            parts = self._documents.popleft()
+            taken += _first(parts, min(self.max_batch, count - len(taken)))
+            if parts:
+                self._documents.append(parts)
+        return taken
 
 
 def _length(part: Part) -> int:

@@ -300,3 +300,14 @@ def test_batcher_takes_everything_once_queries_first(jobs, data):
     assert batcher.waiting == 0
     assert sorted((id(job), i) for batch in taken for job, i in batch) == sorted(put)
     assert all(len(batch) <= 3 and len({job.query for job, _ in batch}) == 1 for batch in taken)
+
+
+def test_a_short_job_does_not_wait_for_a_long_one_to_end():
+    batcher = Batcher(max_batch=4)
+    long, short = Job(["x" * i for i in range(1, 201)], query=False), Job(["one", "two"], query=False)
+    batcher.put(long)
+    first = batcher.take()  # opens a window of sixteen
+    batcher.put(short)
+    taken = [batcher.take() for _ in range(5)]
+    assert all(job is long for job, _ in [*first, *(p for batch in taken[:3] for p in batch)])
+    assert {i for batch in taken[3:] for job, i in batch if job is short} == {0, 1}

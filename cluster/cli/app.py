@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cluster.cli import bench, demo, files, memories, system
+from cluster.cli import bench, demo, files, memories, plan, simulate, system
 from cluster.cli.session import EXIT_CODES
 
 _EPILOG = "\n\n".join(
@@ -20,5 +20,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (demo, memories, files, system, bench):
+for group in (demo, memories, files, system, plan, simulate, bench):
     group.register(app)

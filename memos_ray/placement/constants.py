@@ -33,13 +33,21 @@ _FLEET = "`Fleet`, 20,000 cubes in 200 hosts, 8 nodes, unpickling included"
 CONSTANTS: Mapping[str, Constant] = {
     # memory
     "process_bytes": Constant(94e6, "B", "USS of a blank host process (numpy, pyarrow, Lance, networkx)"),
-    "cube_bytes": Constant(0.3e6, "B", "an active cube of no memories: what 8.5 MB are beyond 1,000 memories"),
-    "item_bytes": Constant(8.2e3, "B", "of an active cube, each memory: 100 cubes of 1,000 packed, 8.2 MB each"),
+    "cube_bytes": Constant(
+        0.3e6, "B", "an active cube of no memories: what 8.5 MB are beyond 1,000 memories"
+    ),
+    "item_bytes": Constant(
+        8.2e3, "B", "of an active cube, each memory: 100 cubes of 1,000 packed, 8.2 MB each"
+    ),
     "returned": Constant(0.69, "share", f"of a cube's memory, given back when it is let go; {_HERE}"),
     # processor
-    "search_cpu_s": Constant(15e-3, "s", "docs/benchmarks.md, Retrieval: 14.4 to 15.6 ms, its embedding included"),
+    "search_cpu_s": Constant(
+        15e-3, "s", "docs/benchmarks.md, Retrieval: 14.4 to 15.6 ms, its embedding included"
+    ),
     "add_cpu_s": Constant(6e-3, "s", "one message, journal and indexes, without its embedding: 5 to 7 ms"),
-    "embed_texts_per_core_s": Constant(52.0, "1/s", "docs/benchmarks.md, Retrieval: turns of 27 tokens in context"),
+    "embed_texts_per_core_s": Constant(
+        52.0, "1/s", "docs/benchmarks.md, Retrieval: turns of 27 tokens in context"
+    ),
     "attach_cpu_s": Constant(47.7e-3, "s", f"{_CORE}: activation of 1,000 (56.3 ms) and 10,000 (134 ms)"),
     "attach_item_s": Constant(8.6e-6, "s", "the same, each memory more"),
     # times
@@ -50,24 +58,116 @@ CONSTANTS: Mapping[str, Constant] = {
     "answer_s": Constant(30e-3, "s", "docs/benchmarks.md, Retrieval: a search, client to client"),
     "node_found_dead_s": Constant(13.0, "s", "until Ray's defaults say that a node is gone"),
     # the directory
-    "locate_s": Constant(2e-3, "s", "its processor, each time it is asked: a no-op call of an actor takes 0.8 to 2 ms"),
+    "locate_s": Constant(
+        2e-3, "s", "its processor, each time it is asked: a no-op call of an actor takes 0.8 to 2 ms"
+    ),
     "pulse_host_s": Constant(1e-3, "s", "its processor, each host that it asks how it is: an actor call"),
     "pulse_cube_s": Constant(3.9e-6, "s", f"its processor, each cube that is reported; {_FLEET}"),
     # storage
     "journal_bytes": Constant(1.3e3, "B", f"each memory, 20 a commit, a million bytes a thousand; {_HERE}"),
     "vector_bytes": Constant(4.0e3, "B", "each memory: 384 float32 and the vectors of its tokens (MiniLM)"),
-    "cube_files": Constant(177.0, "files", f"of a cube of 1,000 memories, ten minutes of versions kept; {_HERE}"),
-    "registry_row_bytes": Constant(200.0, "B", "a row of the registry in storage: ids, embedder, state, times"),
+    "cube_files": Constant(
+        177.0, "files", f"of a cube of 1,000 memories, ten minutes of versions kept; {_HERE}"
+    ),
+    "registry_row_bytes": Constant(
+        200.0, "B", "a row of the registry in storage: ids, embedder, state, times"
+    ),
     "puts_per_commit": Constant(3.0, "requests", "Lance: data, transaction and manifest, each an object"),
     "lists_per_commit": Constant(1.0, "requests", "the check that what was committed is the latest version"),
-    "lists_per_read": Constant(1.0, "requests", "an owner that last confirmed over 1 s ago looks for a later version"),
-    "gets_per_activation": Constant(70.0, "requests", "the registry's row aside: manifests, and up to 64 fragments"),
+    "lists_per_read": Constant(
+        1.0, "requests", "an owner that last confirmed over 1 s ago looks for a later version"
+    ),
+    "gets_per_activation": Constant(
+        70.0, "requests", "the registry's row aside: manifests, and up to 64 fragments"
+    ),
     "puts_per_activation": Constant(6.0, "requests", "a claim and an open row, a commit each"),
     "append_s": Constant(33e-3, "s", "a commit on s3:// (a server on loopback)"),
     "registry_commit_s": Constant(20e-3, "s", "a compare-and-set of one row of the registry"),
     # bounds of others
-    "ray_actors": Constant(10_000, "actors", "Ray's scalability envelope (release/benchmarks/README.md): 10k+ actors"),
+    "ray_actors": Constant(
+        10_000, "actors", "Ray's scalability envelope (release/benchmarks/README.md): 10k+ actors"
+    ),
     "ray_nodes": Constant(250, "nodes", "the same: 250+ nodes"),
-    "prefix_puts_per_s": Constant(3_500, "1/s", "AWS, Optimizing Amazon S3 performance: per partitioned prefix"),
+    "prefix_puts_per_s": Constant(
+        3_500, "1/s", "AWS, Optimizing Amazon S3 performance: per partitioned prefix"
+    ),
     "prefix_gets_per_s": Constant(5_500, "1/s", "the same"),
 }
+
+_ABOVE_ZERO = frozenset(
+    {"embed_texts_per_core_s", "ray_actors", "ray_nodes", "prefix_puts_per_s", "prefix_gets_per_s"}
+    | {"start_s", "drain_s", "answer_s", "attach_cpu_s"}
+)
+
+
+def values(overrides: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Every constant's value. Raises `Invalid` for an override that is no constant, or no number above or at 0."""
+    known = {name: constant.value for name, constant in CONSTANTS.items()}
+    for name, value in (overrides or {}).items():
+        if name not in known:
+            raise Invalid(
+                f"there is no constant {name!r}; there are {', '.join(known)}", argument="constants"
+            )
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
+            raise Invalid(
+                f"constant {name!r} must be a number, at least 0, not {value!r}", argument="constants"
+            )
+        if value == 0 and name in _ABOVE_ZERO:
+            raise Invalid(f"constant {name!r} must be above 0", argument="constants")
+        known[name] = float(value)
+    return known
+
+
+def read_overrides(path: Path) -> dict[str, float]:
+    """A JSON file of constants by name; or what `memos-ray bench core --json` wrote, of which the activations and the
+    embedder's speed are taken. Raises `Invalid`."""
+    try:
+        found: Any = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise Invalid(f"{path} cannot be read as JSON: {error}", argument="constants") from error
+    if not isinstance(found, dict):
+        raise Invalid(f"{path} holds no object of constants by name", argument="constants")
+    if isinstance(found.get("figures"), list):
+        return _of_report(found, path)
+    values(found)
+    return {name: float(value) for name, value in found.items()}
+
+
+def _of_report(report: dict[str, Any], path: Path) -> dict[str, float]:
+    figures = {
+        str(f.get("name")): float(f.get("value", 0.0)) for f in report["figures"] if isinstance(f, dict)
+    }
+    taken: dict[str, float] = {}
+    small, large = figures.get("activation 1,000"), figures.get("activation 10,000")
+    if small and large and large > small:
+        each = (large - small) / 9_000
+        taken["attach_item_s"] = each / 1000
+        taken["attach_cpu_s"] = max(1e-4, (small - 1_000 * each) / 1000)
+    cores = (report.get("machine") or {}).get("cores")
+    if figures.get("embedding") and cores:
+        taken["embed_texts_per_core_s"] = figures["embedding"] / cores
+    if not taken:
+        raise Invalid(f"{path} is a report without figures that a plan is made of", argument="constants")
+    return taken
+
+
+def costs(overrides: Mapping[str, float] | None = None) -> Costs:
+    """What a simulation draws from."""
+    k = values(overrides)
+    return Costs(
+        start=Time(k["start_s"], k["start_s"] * k["start_p99_ratio"]),
+        attach=Time(k["attach_cpu_s"], k["attach_cpu_s"] * k["attach_p99_ratio"]),
+        attach_item_s=k["attach_item_s"],
+        drain=Time(k["drain_s"], k["drain_s"] * k["attach_p99_ratio"]),
+        answer=Time(k["answer_s"], k["answer_s"] * k["attach_p99_ratio"]),
+        locate_s=k["locate_s"],
+        tick_cube_s=k["pulse_cube_s"],
+        tick_host_s=k["pulse_host_s"],
+        search_cpu_s=k["search_cpu_s"],
+        add_cpu_s=k["add_cpu_s"],
+        process_bytes=int(k["process_bytes"]),
+        cube_bytes=int(k["cube_bytes"]),
+        item_bytes=int(k["item_bytes"]),
+        returned=min(1.0, k["returned"]),
+        node_found_dead_s=k["node_found_dead_s"],
+    )

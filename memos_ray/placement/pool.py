@@ -14,7 +14,7 @@ from memos_ray.placement.place import room, score, starting, starts_at_once, usa
 from memos_ray.placement.policy import Policy
 
 _WINDOW_S = 30.0  # activations of so long ago still count
-_SAFETY = 1.5  # arrivals come in bursts
+SAFETY = 1.5  # arrivals come in bursts
 _LIGHT = 1.3  # a host that held a cube is blank again if it takes no more than this many times a fresh one
 
 
@@ -35,7 +35,7 @@ class End:
 def wanted(fleet: Fleet, policy: Policy, now: float) -> int:
     """How many blank hosts there should be."""
     recent = sum(1 for at in fleet.attached_at if now - at <= _WINDOW_S)
-    needed = math.ceil(_SAFETY * policy.start_s * recent / _WINDOW_S)
+    needed = math.ceil(SAFETY * policy.start_s * recent / _WINDOW_S)
     return max(policy.warm_min, min(policy.warm_max, needed))
 
 

@@ -130,7 +130,9 @@ def _spread(fleet: Fleet, policy: Policy, now: float) -> Iterator[Move]:
     limit = max(policy.memory_share * low.memory_bytes, 1.0)
     for host in sorted(fleet.on(high.node_id), key=lambda h: h.name):
         for cube in _busiest(host, policy, now):
-            weight = max(fleet.bytes_of(cube) / limit, cube.busy / max(low.cpus, 1.0))
+            # One that is alone takes a process there, and its old one goes.
+            taken = fleet.bytes_of(cube) if len(host.cubes) > 1 else host.uss_bytes
+            weight = max(taken / limit, cube.busy / max(low.cpus, 1.0))
             if 0 < weight <= left:
                 left -= weight
                 yield Move(cube.cube_id, "spread", node_id=low.node_id)

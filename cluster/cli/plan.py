@@ -173,6 +173,19 @@ def show(session: Session, made: SystemPlan) -> None:
         )
     if made.savings:
         session.out.print(savings)
+    session.out.print(f"[bold]bottlenecks[/bold]  {bottlenecks(made)}", soft_wrap=True)
+
+
+def bottlenecks(made: SystemPlan) -> str:
+    """One line: what nodes, clusters and cost follow from."""
+    first = next(need for need in made.needs if need.resource == made.bottleneck)
+    parts = [f"nodes: {first.resource} ({first.by[0]})"]
+    if made.cells > 1:
+        bound = made.cells_by
+        parts.append(f"clusters: {bound.what}" + (f" ({bound.by})" if bound.by else ""))
+    if made.savings:
+        parts.append(f"cost: {made.savings[0].constant}")
+    return "; ".join(parts)
 
 
 def _answer(session: Session, made: SystemPlan) -> None:
@@ -197,6 +210,16 @@ def _answer(session: Session, made: SystemPlan) -> None:
             "requests",
             f"{_number(made.puts_per_s)} + {_number(made.gets_per_s)} /s",
             "writes and listings + reads of the store",
+        ),
+        (
+            "an add takes",
+            f"{1000 * made.commit_s:.0f} ms",
+            "at least: the commit; calls that wait meanwhile share the next one",
+        ),
+        (
+            "registrations",
+            f"{_number(made.registrations_per_s)} /s",
+            "at most, in each table of the registry",
         ),
         ("cost, nodes", f"{made.node_cost:,.0f}", "a month"),
         ("cost, requests", f"{made.request_cost:,.0f}", ""),

@@ -1,8 +1,7 @@
 """What things cost, as measured: the one table that plans and simulations are computed from.
 
-Each has its unit and where it was measured. Two shared cores whose speed moved by a factor of three within a day are
-where most of them come from: measure your own (`memos-ray bench core`, `bench cluster`) and give them with
-`--constants`.
+Each has its unit and where it was measured; what was not measured says so. Most come from two shared cores whose speed
+moved by a factor of three within a day: measure your own (`memos-ray bench core`) and give them with `--constants`.
 """
 
 from __future__ import annotations
@@ -26,61 +25,63 @@ class Constant:
     source: str
 
 
-_HERE = "one process, 12 cubes of 1,000 memories of 30 words, 2 shared cores"
+_HERE = "one process, 12 cubes, synthetic memories of 30 words, 2 shared cores"
 _CORE = "docs/benchmarks.md, `memos-ray bench core`"
-_FLEET = "`Fleet`, 20,000 cubes in 200 hosts, 8 nodes, unpickling included"
+_REAL = "`memos-ray bench simulated`"
+_FLEET = "`Fleet`, 20,000 cubes in 200 hosts, unpickling what hosts say included"
+_DIRECTORY = "the directory's process on a real system, 2 shared cores"
+_STORED = "a cube of 1,000 memories in 50 commits"
 
 CONSTANTS: Mapping[str, Constant] = {
     # memory
     "process_bytes": Constant(94e6, "B", "USS of a blank host process (numpy, pyarrow, Lance, networkx)"),
-    "cube_bytes": Constant(
-        0.3e6, "B", "an active cube of no memories: what 8.5 MB are beyond 1,000 memories"
-    ),
-    "item_bytes": Constant(
-        8.2e3, "B", "of an active cube, each memory: 100 cubes of 1,000 packed, 8.2 MB each"
-    ),
-    "returned": Constant(0.69, "share", f"of a cube's memory, given back when it is let go; {_HERE}"),
+    "cube_bytes": Constant(1.4e6, "B", f"active, beyond its memories: 2.1 MB with 100; {_HERE}"),
+    "item_bytes": Constant(7.5e3, "B", f"active, each memory: 8.9 MB with 1,000; {_HERE}"),
+    "returned": Constant(0.63, "share", f"of a cube's memory, given back when it is let go; {_HERE}"),
     # processor
     "search_cpu_s": Constant(
         15e-3, "s", "docs/benchmarks.md, Retrieval: 14.4 to 15.6 ms, its embedding included"
     ),
-    "add_cpu_s": Constant(6e-3, "s", "one message, journal and indexes, without its embedding: 5 to 7 ms"),
+    "add_cpu_s": Constant(9.4e-3, "s", f"one message, indexes included, without its embedding; {_HERE}"),
     "embed_texts_per_core_s": Constant(
-        52.0, "1/s", "docs/benchmarks.md, Retrieval: turns of 27 tokens in context"
+        52.0, "1/s", "docs/benchmarks.md, Retrieval: turns of 27 tokens in their context"
     ),
     "attach_cpu_s": Constant(47.7e-3, "s", f"{_CORE}: activation of 1,000 (56.3 ms) and 10,000 (134 ms)"),
     "attach_item_s": Constant(8.6e-6, "s", "the same, each memory more"),
     # times
-    "attach_p99_ratio": Constant(3.0, "×", "p99 to p50 of activations, `memos-ray bench simulated`"),
+    "attach_p99_ratio": Constant(
+        3.0, "×", "p99 to p50 of activations, calls and passivations: an assumption"
+    ),
     "start_s": Constant(1.9, "s", "a host process until its first answer: 1.8 to 2.0 s"),
-    "start_p99_ratio": Constant(2.0, "×", "p99 to p50, starts at once on a node"),
-    "drain_s": Constant(24e-3, "s", f"letting a cube go; {_HERE}"),
+    "start_p99_ratio": Constant(2.0, "×", "p99 to p50, some starting at once on a node: an assumption"),
+    "drain_s": Constant(24e-3, "s", f"letting a cube of 1,000 memories go, 4 to 24 ms; {_HERE}"),
     "answer_s": Constant(30e-3, "s", "docs/benchmarks.md, Retrieval: a search, client to client"),
     "node_found_dead_s": Constant(13.0, "s", "until Ray's defaults say that a node is gone"),
     # the directory
-    "locate_s": Constant(
-        2e-3, "s", "its processor, each time it is asked: a no-op call of an actor takes 0.8 to 2 ms"
+    "locate_s": Constant(11.3e-3, "s", f"its processor, each activation, registry included; {_DIRECTORY}"),
+    "pulse_host_s": Constant(
+        1.1e-3, "s", f"its processor, each host that it asks how it is: 2 and 10 idle hosts; {_DIRECTORY}"
     ),
-    "pulse_host_s": Constant(1e-3, "s", "its processor, each host that it asks how it is: an actor call"),
     "pulse_cube_s": Constant(3.9e-6, "s", f"its processor, each cube that is reported; {_FLEET}"),
     # storage
-    "journal_bytes": Constant(1.3e3, "B", f"each memory, 20 a commit, a million bytes a thousand; {_HERE}"),
-    "vector_bytes": Constant(4.0e3, "B", "each memory: 384 float32 and the vectors of its tokens (MiniLM)"),
-    "cube_files": Constant(
-        177.0, "files", f"of a cube of 1,000 memories, ten minutes of versions kept; {_HERE}"
+    "journal_bytes": Constant(1.3e3, "B", f"each memory; {_STORED}, with the versions kept"),
+    "vector_bytes": Constant(4.0e3, "B", f"each memory, MiniLM's vector and those of tokens; {_STORED}"),
+    "cube_files": Constant(177.0, "files", f"{_STORED}; ten minutes of versions kept"),
+    "registry_row_bytes": Constant(200.0, "B", "a row's ids, embedder, state and times: an estimate"),
+    "puts_per_commit": Constant(
+        3.0, "requests", "20 adds made 65 objects: data, transaction and manifest each"
     ),
-    "registry_row_bytes": Constant(
-        200.0, "B", "a row of the registry in storage: ids, embedder, state, times"
-    ),
-    "puts_per_commit": Constant(3.0, "requests", "Lance: data, transaction and manifest, each an object"),
     "lists_per_commit": Constant(1.0, "requests", "the check that what was committed is the latest version"),
     "lists_per_read": Constant(
-        1.0, "requests", "an owner that last confirmed over 1 s ago looks for a later version"
+        1.0, "requests", "an owner that confirmed over 1 s ago looks for a later version"
     ),
     "gets_per_activation": Constant(
-        70.0, "requests", "the registry's row aside: manifests, and up to 64 fragments"
+        37.0, "requests", "Lance's own count for journal and vectors of 9 fragments, 1,000 memories"
     ),
-    "puts_per_activation": Constant(6.0, "requests", "a claim and an open row, a commit each"),
+    "puts_per_activation": Constant(
+        8.0, "requests", "a claim and an open row: 6 objects seen, and 2 checks of the latest version"
+    ),
+    "commit_s": Constant(3e-3, "s", f"{_CORE}: a bare Lance commit in a folder"),
     "append_s": Constant(33e-3, "s", "a commit on s3:// (a server on loopback)"),
     "registry_commit_s": Constant(20e-3, "s", "a compare-and-set of one row of the registry"),
     # bounds of others
@@ -96,7 +97,7 @@ CONSTANTS: Mapping[str, Constant] = {
 
 _ABOVE_ZERO = frozenset(
     {"embed_texts_per_core_s", "ray_actors", "ray_nodes", "prefix_puts_per_s", "prefix_gets_per_s"}
-    | {"start_s", "drain_s", "answer_s", "attach_cpu_s"}
+    | {"start_s", "drain_s", "registry_commit_s", "answer_s", "attach_cpu_s"}
 )
 
 

@@ -96,6 +96,7 @@ class Bound:
     unit: str
     needed: int
     source: str
+    by: str = ""  # the constant that weighs most in what is asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,10 +128,13 @@ class SystemPlan:
     registry_bytes: float
     registry_rows_per_shard: float
     directory_busy: float  # of one core, all cells together
+    commit_s: float
+    registrations_per_s: float  # in a table of the registry
     node_cost: float
     request_cost: float
     storage_cost: float
-    bottleneck: str  # the resource
+    bottleneck: str  # the resource that asks for the most nodes
+    cells_by: Bound  # the bound that asks for the most clusters
     savings: tuple[Saving, ...]  # the largest first
 
     @property
@@ -193,7 +197,8 @@ def _plan(d: Demand, k: Mapping[str, float]) -> SystemPlan:
     )
     puts, gets = _requests(d, k, activations)
     bounds = _bounds(d, k, hosts, workers, directory, puts, gets)
-    cells = max(b.needed for b in bounds if b.unit != "1/s")
+    cells_by = max((b for b in bounds if b.unit != "1/s"), key=lambda b: b.needed)
+    cells = cells_by.needed
     nodes = workers + (cells if workers > 1 else 0)  # a head for each cell; one machine is its own
     storage = d.cubes * (d.items * (k["journal_bytes"] + k["vector_bytes"]) + k["registry_row_bytes"])
     prices = d.root == "s3"
@@ -213,11 +218,14 @@ def _plan(d: Demand, k: Mapping[str, float]) -> SystemPlan:
         gets_per_s=gets,
         registry_bytes=d.cubes * k["registry_row_bytes"],
         registry_rows_per_shard=d.cubes / SHARDS,
-        directory_busy=directory,
+        directory_busy=sum(directory.values()),
+        commit_s=k["append_s"] if d.root == "s3" else k["commit_s"],
+        registrations_per_s=1 / k["registry_commit_s"],
         node_cost=nodes * d.node_price * _MONTH_S / 3600,
         request_cost=_MONTH_S * (puts * d.put_price + gets * d.get_price) / 1000 if prices else 0.0,
         storage_cost=storage / 1e9 * d.storage_price if prices else 0.0,
         bottleneck=max(needs, key=lambda need: need.nodes).resource,
+        cells_by=cells_by,
         savings=(),
     )
 
@@ -239,10 +247,16 @@ def _requests(d: Demand, k: Mapping[str, float], activations: float) -> tuple[fl
 
 
 def _bounds(
-    d: Demand, k: Mapping[str, float], hosts: int, workers: int, directory: float, puts: float, gets: float
+    d: Demand,
+    k: Mapping[str, float],
+    hosts: int,
+    workers: int,
+    directory: Mapping[str, float],
+    puts: float,
+    gets: float,
 ) -> tuple[Bound, ...]:
-    def bound(what: str, amount: float, most: float, unit: str, source: str) -> Bound:
-        return Bound(what, amount, most, unit, max(1, math.ceil(amount / most - 1e-9)), source)
+    def bound(what: str, amount: float, most: float, unit: str, source: str, by: str = "") -> Bound:
+        return Bound(what, amount, most, unit, max(1, math.ceil(amount / most - 1e-9)), source, by)
 
     actors, nodes = CONSTANTS["ray_actors"].source, CONSTANTS["ray_nodes"].source
     found = [

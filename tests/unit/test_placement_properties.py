@@ -104,7 +104,7 @@ def test_moves_end_under_constant_load(
     cubes: list[tuple[float, int, int]], packed: int, changes: int, nodes: int, cpus: float, drains: bool
 ):
     names = [f"n{i}" for i in range(nodes)]
-    fleet = fleet_of(names, cpus=cpus, memory=4 * GB)
+    fleet = fleet_of(names, cpus=cpus, memory=(40 if drains else 4) * GB)  # one node can hold all that drains
     policy = Policy(cubes_per_actor=packed, changes=changes, starts_per_cpu=10.0)
     load = {f"c{i}": cube for i, cube in enumerate(cubes)}
     for cube_id, (_, items, shard) in load.items():

@@ -66,6 +66,10 @@ def test_one_machine_has_no_head_of_its_own_and_cells_have_one_each():
     assert plan(SMALL).nodes == 1
     huge = plan(Demand(cubes=10**9, active=2 * 10**7, qps=3e5, adds_per_s=3e5))
     assert huge.cells > 1
+    assert (huge.cells_by.what, huge.cells_by.by) == ("a directory's core", "pulse_host_s")
+    quick = plan(huge.demand, {"locate_s": 0.0, "pulse_host_s": 0.0, "pulse_cube_s": 0.0})
+    assert quick.cells_by.what == "actors of a Ray cluster"
+    assert quick.cells < huge.cells
     assert huge.cells == max(b.needed for b in huge.bounds if b.unit != "1/s")
     workers = max(huge.needs[0].nodes, huge.needs[1].nodes + huge.needs[2].nodes)
     assert huge.nodes - huge.cells - 1 < workers <= huge.nodes - huge.cells

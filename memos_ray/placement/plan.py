@@ -192,9 +192,11 @@ def _plan(d: Demand, k: Mapping[str, float]) -> SystemPlan:
     )
     by_memory, by_cores = needs[0].nodes, needs[1].nodes + needs[2].nodes
     workers = max(1, math.ceil(max(by_memory, by_cores) - 1e-9))
-    directory = (
-        activations * k["locate_s"] + (hosts * k["pulse_host_s"] + d.active * k["pulse_cube_s"]) / d.tick_s
-    )
+    directory = {
+        "locate_s": activations * k["locate_s"],
+        "pulse_host_s": hosts * k["pulse_host_s"] / d.tick_s,
+        "pulse_cube_s": d.active * k["pulse_cube_s"] / d.tick_s,
+    }
     puts, gets = _requests(d, k, activations)
     bounds = _bounds(d, k, hosts, workers, directory, puts, gets)
     cells_by = max((b for b in bounds if b.unit != "1/s"), key=lambda b: b.needed)
@@ -263,7 +265,12 @@ def _bounds(
         bound("actors of a Ray cluster", hosts + 2, k["ray_actors"], "actors", actors),
         bound("nodes of a Ray cluster", workers + 1, k["ray_nodes"], "nodes", nodes),
         bound(
-            "a directory's core", directory, _DIRECTORY_SHARE, "cores", "one event loop, half busy at most"
+            "a directory's core",
+            sum(directory.values()),
+            _DIRECTORY_SHARE,
+            "cores",
+            "one event loop, half busy at most",
+            max(directory, key=lambda name: directory[name]),
         ),
     ]
     if d.root == "s3":

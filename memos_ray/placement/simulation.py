@@ -39,7 +39,9 @@ class Cluster:
     cpus: float = 16.0
     memory_bytes: float = 64e9
     tick_s: float = 1.0
-    pulse_s: float = 10.0  # each host says within so long how it is, in turns
+    pulse_s: float = (
+        10.0  # each host says within so long how it is, in turns: every tick would take long to simulate
+    )
     host_timeout_s: float = 5.0
     call_timeout_s: float = 60.0
 
@@ -283,11 +285,12 @@ class Simulation:
 
     def _tick(self, n: int) -> None:
         turns = max(1, round(self.cluster.pulse_s / self.cluster.tick_s))
-        asked = list(self.fleet.hosts)[n % turns :: turns]
-        for name in asked:
+        for name in list(self.fleet.hosts)[n % turns :: turns]:
             self._pulse(name)
-        cubes = sum(len(self.fleet.hosts[name].cubes) for name in asked)
-        self._directory(len(asked) * self.costs.tick_host_s + cubes * self.costs.tick_cube_s)
+        # What it costs the directory is as if every host were asked in every tick, as the real one does.
+        self._directory(
+            len(self.fleet.hosts) * self.costs.tick_host_s + len(self.active) * self.costs.tick_cube_s
+        )
         for end in pool.drop(self.fleet, self.policy, self.now):
             self.fleet.lost(end.host, self.now)
             del self.processes[end.host]

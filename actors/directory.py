@@ -40,6 +40,7 @@ _ATTACH_TIMEOUT_S = 60.0
 _PING_TIMEOUT_S = 5.0
 _HOSTS_TRIED = 3
 _PULSE_S = 0.5  # hosts that answer later are counted in the next tick
+_LIST_AGE_S = 1.0  # of what a listing knows of changes by other processes
 
 
 class DirectoryActor:
@@ -49,11 +50,14 @@ class DirectoryActor:
         self._settings = settings
         # Imported here, not above: a driver that starts the system imports this module, and Lance (0.3 s) is not for
         # drivers.
+        from memos_ray.backup import incarnations
         from memos_ray.cube import opening
         from memos_ray.cube.registry import Registry
 
         self._opening = opening
-        self._registry = Registry(settings.data)
+        self._incarnations = incarnations
+        self._registry = Registry(settings.data, durability=settings.durability)
+        self._index = self._registry.index()
         self._policy = Policy.from_settings(settings)
         self._fleet = Fleet()
         self._hosts = FleetKeeper(settings, embedder, self._fleet, self._policy)
@@ -61,6 +65,7 @@ class DirectoryActor:
         self._recovered: asyncio.Task[None] | None = None
         self._changes: set[asyncio.Task[None]] = set()
         self._keeper: asyncio.Task[None] | None = None
+        self._reading: asyncio.Task[None] | None = None
         # Ray restarts this actor without anybody calling it: it calls itself, so that its upkeep goes on.
         ray.get_runtime_context().current_actor.wake_up.remote()
 
@@ -95,7 +100,7 @@ class DirectoryActor:
         """Gives the cube a new, empty incarnation, named by the caller so that a repeated call changes nothing more."""
 
         async def act() -> Located:
-            record = await asyncio.to_thread(self._find, cube_id, False)
+            record = await asyncio.to_thread(self._look_up, cube_id, False)
             if record.incarnation != incarnation:
                 await self._let_go(cube_id)
                 await self._fence_off(cube_id, record)
@@ -125,10 +130,40 @@ class DirectoryActor:
 
         return await self._reply(cube_id, act)
 
-    async def cubes(self, prefix: str = "", limit: int = 1000, after: str = "") -> Reply:
-        """Registered cubes as `CubeRecord`s, by id."""
+    async def restore_cube(self, cube_id: str, incarnation: str, replace: bool, owner: str = "") -> Reply:
+        """Makes an incarnation that lies in storage already the cube's: see `incarnations.adopt`. Activates nothing."""
+
+        async def act() -> str:
+            await self._incarnations.adopt(
+                self._settings,
+                self._registry,
+                cube_id,
+                incarnation,
+                replace=replace,
+                owner=owner,
+                clock=SystemClock(),
+                let_go=lambda: self._let_go(cube_id),
+            )
+            return incarnation
+
+        return await self._reply(cube_id, act)
+
+    async def cubes(
+        self,
+        prefix: str = "",
+        limit: int = 1000,
+        after: str = "",
+        owner: str | None = None,
+        embedder: str | None = None,
+    ) -> Reply:
+        """Registered cubes as `CubeRecord`s, by id. What other processes changed is in it after a second."""
+
+        def page() -> list[CubeRecord]:
+            self._index.refresh(_LIST_AGE_S)
+            return self._index.page(prefix, after=after, limit=limit, owner=owner, embedder=embedder)
+
         try:
-            return Reply(await asyncio.to_thread(self._registry.list, prefix, limit, after))
+            return Reply(await asyncio.to_thread(page))
         except MemosError as error:
             return Reply(error=error)
 
@@ -221,7 +256,7 @@ class DirectoryActor:
         known = self._located(cube_id)
         if known is not None and known.host_name != suspect:
             return known
-        record = await asyncio.to_thread(self._find, cube_id, create)
+        record = await self._find(cube_id, create)
         if known is not None:
             # It failed somebody. If it answers at all it may have lost the cube and can take it again.
             if await self._hosts.answers(
@@ -277,9 +312,12 @@ class DirectoryActor:
             raise
         if reply.error is not None:
             self._forget(cube_id, name)
-            if reply.error.fields.get("reason") == "full":
-                log.warning("host %s holds more than this directory knows of", name)
-                return False
+            match reply.error.fields.get("reason"):
+                case "full":
+                    log.warning("host %s holds more than this directory knows of", name)
+                    return False
+                case "incarnation":  # another process has changed the registry
+                    await asyncio.to_thread(self._index.refresh)
             raise reply.error
         use: CubeUse = reply.value
         if cube_id not in fleet.cubes:  # the host was given up meanwhile
@@ -316,7 +354,7 @@ class DirectoryActor:
         """Prepares the new host, then drains the old one and attaches: calls in between are told to retry.
 
         False if there is no room elsewhere. Whatever fails on the way, the next call activates the cube."""
-        record = await asyncio.to_thread(self._find, cube_id, False)
+        record = await self._find(cube_id, False)
         cube = self._fleet.cubes.get(cube_id)
         if cube is None:
             return False
@@ -359,7 +397,15 @@ class DirectoryActor:
             raise Unavailable(f"the host of {cube_id!r} went away as it came up", what="host")
         return located
 
-    def _find(self, cube_id: str, create: bool) -> CubeRecord:
+    async def _find(self, cube_id: str, create: bool) -> CubeRecord:
+        """From memory if it is known there. That may be behind what another process changed; a host that attaches the
+        cube looks at storage, after its claim."""
+        known = self._index.peek(cube_id)
+        if known is not None and known.state == "active":
+            return known
+        return await asyncio.to_thread(self._look_up, cube_id, create)
+
+    def _look_up(self, cube_id: str, create: bool) -> CubeRecord:
         record = self._registry.lookup(cube_id)
         if record is not None and record.state == "active":
             return record
@@ -397,8 +443,16 @@ class DirectoryActor:
                 self._recovered = None  # the next call tries again
             raise
         if self._keeper is None:
+            self._reading = asyncio.create_task(self._read_registry())
             self._fill_pool()
             self._keeper = asyncio.create_task(self._keep())
+
+    async def _read_registry(self) -> None:
+        """Until it is read (3 s for a million cubes), whoever asks for a cube waits for its row alone."""
+        try:
+            await asyncio.to_thread(self._index.refresh)
+        except MemosError as error:
+            log.warning("the registry cannot be read now: %s", error)
 
     async def _keep(self) -> None:
         while True:

@@ -32,7 +32,7 @@ from cluster import local_head
 from cluster.address import LOCAL, cluster_address
 from memos_ray import _siblings
 from memos_ray.config import Settings
-from memos_ray.errors import Invalid, Unavailable
+from memos_ray.errors import Invalid, MemosError, Unavailable
 
 _START_TIMEOUT_S = 120.0
 _HEAD = "node:__internal_head__"  # a resource that Ray gives to the head alone
@@ -138,6 +138,21 @@ def running(settings: Settings) -> bool:
             return False
         _ensure_ray(settings)
         return _find(DIRECTORY_NAME, settings.namespace) is not None
+
+
+def this_node() -> str:
+    """The Ray id of the node that this process is connected through: the one it runs on, but for Ray Client."""
+    return str(ray.get_runtime_context().get_node_id())
+
+
+def how_to_join() -> dict[str, str]:
+    """Where the cluster that this process uses is, and what another machine runs to become a part of it."""
+    _, port = _endpoint(ray.get_runtime_context().gcs_address)
+    head = next(
+        (n["NodeManagerAddress"] for n in ray.nodes() if n["Alive"] and _HEAD in n["Resources"]),  # type: ignore[no-untyped-call]
+        ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
+    )
+    return {"address": f"{head}:{port}", "join": f"ray start --address={head}:{port}"}
 
 
 def down(settings: Settings) -> bool:
@@ -281,6 +296,7 @@ def _keep_deaths_quiet() -> None:
 
 
 def _create(settings: Settings) -> None:
+    _try_root(settings.data)
     # Only who starts a system needs them; not by `import`, for somebody else's package may have the name.
     directory_actor = _siblings.load("actors.directory").DirectoryActor
     embedder_actor = _siblings.load("actors.embedder").EmbedderActor
@@ -310,6 +326,33 @@ def _on_the_head() -> Any:
     if head is None:
         return "DEFAULT"
     return ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(head, soft=True)
+
+
+def _try_root(root: str) -> None:
+    """Raises `Invalid` or `Unavailable`, before there is any actor, unless the data root can hold journals.
+
+    Behind a Ray Client this process is no part of the cluster, and may reach other stores than that does.
+    """
+    from memos_ray.storage.probe import probe
+
+    if ray.util.client.ray.is_connected():  # type: ignore[no-untyped-call]
+        tried = ray.remote(max_retries=0, num_cpus=0)(_tried_root).remote(root)
+        error = ray.get(tried, timeout=_START_TIMEOUT_S)
+        if error is not None:
+            raise error
+        return
+    probe(root)
+
+
+def _tried_root(root: str) -> MemosError | None:
+    """The error as a value: Ray would wrap one that is raised."""
+    from memos_ray.storage.probe import probe
+
+    try:
+        probe(root)
+    except MemosError as error:
+        return error
+    return None
 
 
 def _find(name: str, namespace: str) -> Any:

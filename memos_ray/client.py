@@ -78,6 +78,17 @@ class Connection:
             except Retryable as error:
                 await attempts.pause(error)
 
+    async def check_embedder(self) -> None:
+        """Waits for the shared embedder to answer, its model loaded. Raises `Unavailable`."""
+        try:
+            async with asyncio.timeout(self.settings.call_timeout_s):
+                reply: Reply = await self._system.embedder.info.remote()
+        except TimeoutError:
+            raise Unavailable("the embedder does not answer", what="embedder") from None
+        except ray.exceptions.RayError as error:
+            raise Unavailable(f"the embedder does not answer: {error}", what="embedder") from error
+        reply.unwrap()
+
     def check_reranker(self) -> None:
         """Raises `Invalid` if the system has none."""
         if self._reranker is None:

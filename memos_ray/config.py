@@ -11,6 +11,9 @@ from typing import Literal
 from pydantic import Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from memos_ray.errors import Invalid
+from memos_ray.storage.roots import parse_root
+
 Durability = Literal["process", "power"]
 CROSS_ENCODER, OPENAI = "cross-encoder", "openai"
 BUILT_IN = ("minilm", "minilm-fp32", "hash")  # embedders that come with the package
@@ -21,7 +24,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(env_prefix="MEMOS_RAY_", frozen=True, extra="forbid")
 
-    data: str = Field("./memos_data", description="Root of all storage: a folder, or a URI that Lance takes.")
+    data: str = Field("./memos_data", description="Root of all storage: a folder, or s3://bucket/prefix.")
     durability: Durability = Field("process", description="What an acknowledged write survives.")
     namespace: str = Field("memos_ray", description="Ray namespace of all actors.")
     address: str | None = Field(
@@ -116,7 +119,10 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: str) -> str:
         """Actors run in folders of their own, so a local root is made absolute where it is first read."""
-        return value if "://" in value else str(Path(value).expanduser().resolve())
+        try:
+            return parse_root(value).uri
+        except Invalid as error:
+            raise ValueError(error.message) from error  # pydantic names the setting
 
     @field_validator("tokenizer")
     @classmethod

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
@@ -399,9 +399,18 @@ class AsyncMemOS:
         located = await connection.ask_directory("reset", cube.cube_id, new_op_id())
         return {"cube_id": cube.cube_id, "epoch": located.epoch}
 
-    async def cubes(self, prefix: str = "", *, limit: int = 1000, after: str = "") -> list[dict[str, Any]]:
-        """Registered cubes by id, in pages: pass the last id as `after`."""
-        return [listed(r) for r in await (await self._ready()).ask_directory("cubes", prefix, limit, after)]
+    async def cubes(
+        self,
+        prefix: str = "",
+        *,
+        limit: int = 1000,
+        after: str = "",
+        owner: str | None = None,
+        embedder: str | None = None,
+    ) -> list[dict[str, Any]]:
+        """Registered cubes by id, in pages: pass the last id as `after`. Of one `owner` or `embedder`, if given."""
+        ask = (await self._ready()).ask_directory
+        return [listed(r) for r in await ask("cubes", prefix, limit, after, owner, embedder)]
 
     async def export_cube(self, cube_id: str, path: str | Path) -> dict[str, Any]:
         """Writes the cube to one `.memcube` file, every row and version. Returns its manifest."""
@@ -437,6 +446,99 @@ class AsyncMemOS:
         cubes are on it now. Raises `Invalid` for an unknown node."""
         held: int = await (await self._ready()).ask_directory("drain", node_id, draining)
         return held
+
+    async def backup_to(
+        self,
+        to: str | Path,
+        *,
+        cubes: Sequence[str] | None = None,
+        at: Any = None,
+        since: str | Path | None = None,
+        workers: int = 4,
+        skew_s: float = 0.5,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Backs up these cubes (None: all), beside whatever writes to them, as of one instant: now, or `at`.
+
+        `to`: a new folder or URI, or one with a backup that was interrupted, which is gone on with. `since`: an older
+        backup, which then holds what did not change. See docs/backup.md. `progress(cubes, bytes)` is called in a
+        thread. Reads storage from this process, which must have the system's.
+        """
+        from memos_ray.backup import calls
+
+        settings = (await self._ready()).settings
+        return await asyncio.to_thread(
+            calls.backup, settings, to, cubes, at, since, workers=workers, skew_s=skew_s, progress=progress
+        )
+
+    async def verify_backup(
+        self, backup: str | Path, *, fold: bool = True, progress: Callable[[int, int], None] | None = None
+    ) -> dict[str, Any]:
+        """Reads a whole backup and says what is wrong with it: `problems`, empty if it is sound. `fold` False: only
+        the checksums. Needs no system, and starts none."""
+        from memos_ray.backup import calls
+
+        return await asyncio.to_thread(calls.verify_backup, backup, fold=fold, progress=progress)
+
+    async def restore_backup(
+        self,
+        backup: str | Path,
+        *,
+        cubes: Sequence[str] | None = None,
+        as_cube: str | None = None,
+        at: Any = None,
+        replace: bool = False,
+        again: bool = False,
+        workers: int = 4,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Brings cubes (None: all) back from a backup: one of them under another id (`as_cube`), as of an earlier time
+        (`at`), in place of existing ones (`replace`). Repeating it changes nothing, unless `again`.
+
+        Raises `Conflict`, before anything is changed, if there is a cube of that id and `replace` is False.
+        """
+        from memos_ray.backup import calls
+
+        connection = await self._ready()
+        return await calls.restore_backup(
+            connection,
+            backup,
+            cubes,
+            as_cube=as_cube,
+            at=at,
+            replace=replace,
+            again=again,
+            workers=workers,
+            progress=progress,
+        )
+
+    async def restore_to(
+        self,
+        cube_id: str | None,
+        *,
+        at: Any = None,
+        incarnation: str | None = None,
+        as_cube: str | None = None,
+        workers: int = 4,
+        progress: Callable[[int, int], None] | None = None,
+    ) -> dict[str, Any]:
+        """Puts a cube (None: every one) back to what its own journal held at `at`, or makes it a new cube `as_cube`.
+
+        What it was until now stays in storage as an incarnation that the answer names (`previous`):
+        `restore_to(cube_id, incarnation=previous)` undoes this.
+        """
+        from memos_ray.backup import calls
+
+        connection = await self._ready()
+        return await calls.restore_to(
+            connection,
+            cube_id,
+            at=at,
+            incarnation=incarnation,
+            as_cube=as_cube,
+            workers=workers,
+            progress=progress,
+        )
 
     async def stats(self, cube_id: str) -> dict[str, Any]:
         """What a cube holds and where it runs."""

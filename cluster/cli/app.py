@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cluster.cli import bench, demo, files, memories, plan, simulate, system
+from cluster.cli import backups, bench, cubes, demo, deploy, files, memories, plan, simulate, system
 from cluster.cli.session import EXIT_CODES
 
 _EPILOG = "\n\n".join(
@@ -20,5 +20,5 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (demo, memories, files, system, plan, simulate, bench):
+for group in (demo, memories, files, backups, cubes, system, plan, simulate, deploy, bench):
     group.register(app)

@@ -25,8 +25,10 @@ from memos_ray.cube.paths import journal_path
 from memos_ray.cube.registry import CubeRecord, Registry
 from memos_ray.errors import Corrupt, MemosError, NotFound, Unavailable
 from memos_ray.ids import new_op_id
+from memos_ray.storage.options import storage_options
+from memos_ray.storage.probe import probe
+from memos_ray.storage.roots import parse_root
 
-_PAGE = 1_000
 _LITTLE_BYTES = 100e6  # with less free space than this, writes are about to fail
 _NAMED = 20  # missing rows that are listed one by one
 
@@ -57,7 +59,7 @@ def repair(settings: Settings, cube_id: str) -> Finding:
         raise Unavailable("a system may be using this cube: end it first (`memos-ray down`)", what="system")
     (record,) = _records(settings, cube_id)
     path = journal_path(settings.data, cube_id, record.incarnation)
-    health = examine(path)
+    health = examine(path, storage_options(settings.data))
     if health.sound:
         return Finding("ok", f"cube {cube_id}", "sound: there is nothing to repair")
     if health.readable is None or not health.rows:
@@ -65,10 +67,11 @@ def repair(settings: Settings, cube_id: str) -> Finding:
             f"no version of {path} that holds anything can be read: restore a backup of it", path=path
         )
     incarnation = new_op_id()
-    table = read_version(path, health.readable)
+    table = read_version(path, health.readable, storage_options(settings.data))
     # Only what counts goes on: rows of a fenced-off owner would count in a log that no longer says so.
     write_incarnation(settings, cube_id, incarnation, take_live(table, survey(table)))
-    Registry(settings.data).compare_and_set(cube_id, record.revision, incarnation=incarnation)
+    registry = Registry(settings.data, durability=settings.durability)
+    registry.compare_and_set(cube_id, record.revision, incarnation=incarnation)
     text = f"goes on from version {health.readable} with {health.rows:,} rows; {missing(health)}; was {path}"
     return Finding("repaired", f"cube {cube_id}", text)
 
@@ -94,17 +97,14 @@ def _records(settings: Settings, cube_id: str | None) -> Iterator[CubeRecord]:
             raise NotFound(f"there is no cube {cube_id!r}", what="cube", id=cube_id)
         yield record
         return
-    after = ""
-    while page := registry.list(limit=_PAGE, after=after):
-        yield from page
-        after = page[-1].cube_id
+    yield from registry.index().every()
 
 
 def _cube(settings: Settings, record: CubeRecord) -> Finding:
     what = f"cube {record.cube_id}"
     path = journal_path(settings.data, record.cube_id, record.incarnation)
     try:
-        health = examine(path)
+        health = examine(path, storage_options(settings.data))
     except Corrupt:
         # A process that died between registering the cube and its first commit leaves this too: harmless then.
         return Finding(
@@ -138,8 +138,20 @@ def _installation() -> Finding:
 
 
 def _root(settings: Settings) -> Finding:
-    if "://" in settings.data:
-        return Finding("ok", "data", settings.data)
+    if parse_root(settings.data).is_folder and not Path(settings.data).exists():
+        return _folder(settings)  # to look at it should not make it
+    try:
+        passed = probe(settings.data)
+    except MemosError as error:
+        return Finding("bad", "data", error.message)
+    if not parse_root(settings.data).is_folder:
+        return Finding(
+            "ok", "data", f"{settings.data}, honours conditional puts (asked in {passed.seconds:.1f} s)"
+        )
+    return _folder(settings)
+
+
+def _folder(settings: Settings) -> Finding:
     root = Path(settings.data)
     existing = next(p for p in (root, *root.parents) if p.exists())
     if not os.access(existing, os.W_OK):

@@ -43,13 +43,16 @@ def up(
         "data": system.settings.data,
         "namespace": system.settings.namespace,
         "embedder": system.settings.embedder,
+        **load("cluster.launch").how_to_join(),
     }
     if session.as_json:
         session.emit(answer)
     else:
         session.out.print(f"[bold green]up[/bold green]  data in {answer['data']}", soft_wrap=True)
+        session.out.print(f"    Ray at {answer['address']}", soft_wrap=True)
         session.note(
-            "[dim]Commands and `MemOS()` on this machine join it from now on; `memos-ray down` ends it.[/dim]"
+            "[dim]Commands and `MemOS()` on this machine join it from now on; `memos-ray down` ends it.\n"
+            f"Another machine, with the same token in ~/.ray/auth_token, joins with: {answer['join']}[/dim]"
         )
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from memos_ray.cube.columns import Growable, values_of
 from memos_ray.cube.state import KIND_CODE, CubeState
 from memos_ray.cube.vector_store import hashes as text_hashes
+from memos_ray.retrieval.arrays import Saved, array_of
 from memos_ray.types import Kind, LinkType
 
 CONTEXT_CHARS = 160
@@ -34,6 +35,7 @@ _WORD = 40  # characters: where no space comes so soon, the text has none (Chine
 _SPACE = re.compile(r"\s")
 _MESSAGE, _DOCUMENT = KIND_CODE[Kind.MESSAGE], KIND_CODE[Kind.DOCUMENT]
 _NONE = -1
+_COLUMNS = ("before", "follower", "sibling", "length", "hash")
 
 
 class Contexts:
@@ -47,6 +49,24 @@ class Contexts:
         self._linked = 0  # slots whose links are known
         self._length = Growable(np.empty(0, np.int64))  # by slot: characters
         self._hash = Growable(np.empty(0, np.int64))  # by slot: of the text
+
+    def saved(self) -> Saved:
+        """What `restore` takes, of all slots of this moment: copies."""
+        self.catch_up()
+        return {name: getattr(self, f"_{name}").view.copy() for name in _COLUMNS}
+
+    def restore(self, saved: Saved) -> None:
+        """Takes over what was `saved` of the first slots of this state; only before anything was read. `KeyError`,
+        `TypeError` or `ValueError` for what is none, and nothing is changed."""
+        columns = {name: Growable(array_of(saved, name, np.int64)) for name in _COLUMNS}
+        slots, memories = columns["hash"].size, columns["before"].size
+        if slots > self._state.n_slots or memories > self._state.n_memories:
+            raise ValueError("contexts of more slots than there are")
+        if {c.size for n, c in columns.items() if n not in ("hash", "length")} != {memories}:
+            raise ValueError("contexts of columns that do not fit together")
+        for name, column in columns.items():
+            setattr(self, f"_{name}", column if name in ("hash", "length") else Growable(column.view.copy()))
+        self._linked = slots
 
     def of(self, slots: Sequence[int] | NDArray[np.integer]) -> list[str]:
         """The contexts of these slots as they are now, "" for none: of `CONTEXT_CHARS` characters at most."""
@@ -160,8 +180,10 @@ class Contexts:
         state, store = self._state, self._state.store
         for column in (self._before, self._follower, self._sibling):
             column.extend(np.full(state.n_memories - column.size, _NONE, np.int64))
-        if not self._linked and store.base:
-            self._take_loaded()
+        loaded = int(np.searchsorted(state.slot_row.view, store.base))
+        if self._linked < loaded:
+            self._take_loaded(self._linked, loaded)
+            self._linked = loaded
         for slot in range(self._linked, state.n_slots):
             row = store.appended[int(state.slot_row.view[slot]) - store.base]
             for link in row.links:
@@ -178,20 +200,24 @@ class Contexts:
         self._sibling.view[memory] = self._follower.view[before]
         self._follower.view[before] = memory
 
-    def _take_loaded(self) -> None:
-        """`_follow` for all slots of the loaded table, by column."""
+    def _take_loaded(self, start: int, stop: int) -> None:
+        """`_follow` for these slots of the loaded table, by column."""
         state, store = self._state, self._state.store
-        rows = state.slot_row.view
-        self._linked = int(np.searchsorted(rows, store.base))
+        rows = state.slot_row.view[:stop]
         offsets, links = store.link_spans()
-        at = np.flatnonzero(_equal(links.field("type"), LinkType.FOLLOWS))
+        first_link = int(offsets[rows[start]])
+        at = first_link + np.flatnonzero(_equal(links.field("type").slice(first_link), LinkType.FOLLOWS))
         linked = np.searchsorted(offsets, at, side="right") - 1
-        slot = np.minimum(np.searchsorted(rows[: self._linked], linked), max(self._linked - 1, 0))
+        slot = np.minimum(np.searchsorted(rows, linked), stop - 1)
         before = state.numbers(values_of(links.field("target").take(pa.array(at))))
         memory = state.slot_memory.view[slot] if len(at) else at
         good = np.flatnonzero((before >= 0) & (before != memory) & (rows[slot] == linked)) if len(at) else at
         _, first = np.unique(memory[good], return_index=True)
         memory, before = memory[good][first], before[good][first]  # ascending by memory
+        if start:
+            for later, earlier in zip(memory.tolist(), before.tolist(), strict=True):
+                self._follow(later, earlier)
+            return
         self._before.view[memory] = before
         order = np.argsort(before, kind="stable")
         memory, before = memory[order], before[order]

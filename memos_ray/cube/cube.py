@@ -19,6 +19,8 @@ import pyarrow as pa
 from memos_ray.arguments import check_filters, check_flag, check_query, check_whole, wanted_hits
 from memos_ray.config import Settings
 from memos_ray.cube import views
+from memos_ray.cube.checkpoint import Checkpoints, Opened
+from memos_ray.cube.checkpointing import CheckpointKeeper
 from memos_ray.cube.deriving import Deriver
 from memos_ray.cube.filters import parse_filter, scope_filter
 from memos_ray.cube.graph import MemoryGraph
@@ -119,7 +121,10 @@ class MemCube:
         clock: Clock,
         settings: Settings,
         extractor: Extractor,
+        checkpoints: Checkpoints | None = None,
+        index: Opened | None = None,
     ) -> None:
+        """Without `checkpoints` none is written; `index` is the one that `state` was made with."""
         self.cube_id = state.cube_id
         self._journal = journal
         self._state = state
@@ -127,11 +132,18 @@ class MemCube:
         self._clock = clock
         self._settings = settings
         self._graph = MemoryGraph(state)
-        self._searcher = CubeSearcher(state, self._graph)
+        self._searcher = CubeSearcher(state, self._graph, index)
         limits = Limits(max_text_bytes=settings.max_text_bytes, max_batch=settings.max_batch)
         self._planner = CubePlanner(state, clock=clock, limits=limits, on_apply=self._applied)
         self._deriver = Deriver(self._planner, self._write, extractor, max_batch=settings.max_batch)
         self._near = NearDuplicates(state, journal.submit)
+        self._keeper = (
+            None
+            if checkpoints is None
+            else CheckpointKeeper(checkpoints, index, journal, state, self._searcher, upkeep)
+        )
+        self._closed = False
+        self._expecting: asyncio.Task[None] | None = None
         journal.start(self._planner)
         upkeep.start()
 
@@ -151,11 +163,37 @@ class MemCube:
         return self._state.n_slots
 
     async def close(self) -> None:
-        """Drains the queue and stops the background work. What one part raises keeps no other from closing."""
+        """Drains the queue, stops the background work and writes checkpoints. What one part raises keeps no other from
+        closing."""
+        self._closed = True
+        if self._expecting is not None:
+            self._expecting.cancel()
         async with AsyncExitStack() as stack:  # the last one pushed closes first
+            if self._keeper is not None:
+                stack.push_async_callback(self._keeper.close)
             stack.push_async_callback(self._journal.close)
             stack.push_async_callback(self._upkeep.close)
             stack.push_async_callback(self._near.close)
+
+    def expect_writes(self) -> None:
+        """Makes in a thread what the first write looks things up in; one that comes sooner makes it itself."""
+        if self._expecting is None and not self._closed:
+            self._expecting = asyncio.create_task(self._make_hints(), name="memos-hints")
+
+    async def _make_hints(self) -> None:
+        try:
+            loaded = await asyncio.to_thread(self._planner.indexes.loaded)
+        except (
+            ValueError,
+            RuntimeError,
+        ):  # damaged rows, of which whoever needs them is told; or the process is ending
+            return
+        self._planner.indexes.take(loaded)
+
+    async def checkpoint(self) -> None:
+        """Writes what saves the next activation time, as far as it is not in storage yet. `close` does so too."""
+        if self._keeper is not None:
+            await self._keeper.write()
 
     # -- writing ----------------------------------------------------------------------------------------------
 
@@ -531,6 +569,8 @@ class MemCube:
 
     def _follow_up(self, slots: range) -> None:
         self._upkeep.changed()
+        if self._keeper is not None:
+            self._keeper.applied()
         if len(slots):
             self._near.added(slots)
 

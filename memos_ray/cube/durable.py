@@ -26,7 +26,7 @@ class Synced:
         if self._root is not None:
             self.version(dataset)
             for folder in (self._root, *self._root.parents):
-                _fsync(folder)
+                fsync(folder)
 
     def fragments(self, fragments: Iterable[Any]) -> None:
         """New data and deletion files (`FragmentMetadata`), before the commit that refers to them."""
@@ -53,11 +53,11 @@ class Synced:
         for name in names:
             if name not in self._done:
                 path = self._root / name
-                _fsync(path)
+                fsync(path)
                 folders.add(path.parent)
                 self._done.add(name)
         for folder in folders:
-            _fsync(folder)
+            fsync(folder)
 
 
 def local_path(uri: str) -> Path | None:
@@ -74,7 +74,8 @@ def _files_of(fragment: Any) -> Iterator[str]:
         yield deletions.path(fragment.id)
 
 
-def _fsync(path: Path) -> None:
+def fsync(path: Path) -> None:
+    """Puts a file, or the names in a folder, on disk."""
     fd = os.open(path, os.O_RDONLY)
     try:
         os.fsync(fd)

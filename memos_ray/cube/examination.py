@@ -13,10 +13,10 @@ from typing import Any
 
 import lance
 import pyarrow as pa
-import pyarrow.fs as pafs
 
 from memos_ray.cube.storage_errors import is_storage_failure
 from memos_ray.errors import Corrupt
+from memos_ray.storage.files import Files
 
 _MANIFEST = re.compile(r"^(\d+)\.manifest$")
 _NEWEST_FIRST = (
@@ -73,11 +73,8 @@ def read_version(path: str, version: int, storage_options: Mapping[str, str] | N
 
 def list_versions(path: str) -> list[int]:
     """Versions by the names of their manifests, newest first. Opens none of them."""
-    filesystem, folder = pafs.FileSystem.from_uri(path) if "://" in path else (pafs.LocalFileSystem(), path)
-    selector = pafs.FileSelector(f"{folder.rstrip('/')}/_versions", allow_not_found=True)
-    names = [
-        match[1] for info in filesystem.get_file_info(selector) if (match := _MANIFEST.match(info.base_name))
-    ]
+    listed = (info.name.rpartition("/")[2] for info in Files(path).list("_versions"))
+    names = [match[1] for name in listed if (match := _MANIFEST.match(name))]
     return sorted((_NEWEST_FIRST - int(n) if len(n) == 20 else int(n) for n in names), reverse=True)
 
 

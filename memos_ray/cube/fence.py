@@ -5,7 +5,8 @@ the next event. The same code is driven by `cube.owner` on real storage and by `
 every interleaving of several owners. The rules, by the names that `Rules` gives them:
 
 1. To activate, an owner reads the log and appends a `claim` with epoch = highest + 1.
-2. `reread`: it reads again, and steps back if another claim has this or a higher epoch.
+2. `reread`: it reads again, and steps back if another claim has this or a higher epoch. (A version never changes:
+   while its claim is the latest, `cube.owner` has that version in memory, and only looks up that it is.)
 3. `open_row`: it folds what it read, and appends an `open` whose `start` exceeds every seq that counts
    (`start_at_live`: not those of rows that do not count, see below), and that names the `open` before it
    (`chain`).

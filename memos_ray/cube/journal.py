@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import TypeVar
@@ -20,7 +20,7 @@ import pyarrow as pa
 
 from memos_ray.config import Settings
 from memos_ray.cube.log_store import Hook, LogStore
-from memos_ray.cube.owner import Owner
+from memos_ray.cube.owner import OnLive, Owner
 from memos_ray.cube.packing import stored_table
 from memos_ray.cube.planned import Planner
 from memos_ray.cube.rows import JournalRow
@@ -91,18 +91,25 @@ class Journal:
 
     @classmethod
     async def activate(
-        cls, store: LogStore, *, clock: Clock, config: JournalConfig, owner: str, hook: Hook | None = None
+        cls,
+        store: LogStore,
+        *,
+        clock: Clock,
+        config: JournalConfig,
+        owner: str,
+        on_live: OnLive | None = None,
+        hook: Hook | None = None,
     ) -> Journal:
         """Claims the log, reads it, opens it.
 
         Raises `Moved` if another claim wins, `Corrupt`, `SchemaTooNew` or `Unavailable`. `owner` names this
-        process in the log; `hook` is for tests.
+        process in the log; `on_live` as in `Owner.activate`, in a thread; `hook` is for tests.
         """
         this = Owner(store, clock, owner, hook=hook)
 
         def claim() -> pa.Table:
             store.open()
-            return this.activate()
+            return this.activate(on_live)
 
         started = clock.monotonic()
         live = await _in_thread(claim)
@@ -303,6 +310,11 @@ class Journal:
         except MemosError as error:
             # Nothing depends on it: a lost owner has told its callers, and what failed is tried again later.
             log.warning("compaction of %s failed: %s", self._owner.store.path, error)
+
+
+def beside(call: Callable[[], T]) -> Future[T]:
+    """Runs `call` in one of the journals' threads."""
+    return _THREADS.submit(call)
 
 
 async def _in_thread(call: Callable[[], T]) -> T:

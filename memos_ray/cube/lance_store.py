@@ -67,6 +67,15 @@ class LanceStore:
         self._at = self._found() or self._create()
         self._check_schema()
 
+    def open_existing(self) -> bool:
+        """Opens the table for reading only: makes none (then False), and upgrades none. Raises as `open`."""
+        self._at = self._found()
+        if self._at is None:
+            return False
+        if (found := _schema_version(self._at, self._path)) > SCHEMA_VERSION:
+            raise _too_new(self._path, found)
+        return True
+
     def _found(self) -> lance.LanceDataset | None:
         try:
             try:
@@ -105,13 +114,7 @@ class LanceStore:
     def _check_schema(self) -> None:
         while (found := _schema_version(self._handle(), self._path)) != SCHEMA_VERSION:
             if found > SCHEMA_VERSION:
-                raise SchemaTooNew(
-                    f"{self._path} has schema version {found}; this release reads up to {SCHEMA_VERSION}: "
-                    "use the release that wrote it, or a later one",
-                    path=self._path,
-                    found=found,
-                    supported=SCHEMA_VERSION,
-                )
+                raise _too_new(self._path, found)
             if (upgrade := self._upgrades.get(found)) is None:
                 raise Corrupt(
                     f"{self._path} has schema version {found}, which this release cannot upgrade",
@@ -279,6 +282,16 @@ def _settled(handle: lance.LanceDataset) -> list[int]:
             settled.append(fragment.fragment_id)
         after += meta.physical_rows
     return settled
+
+
+def _too_new(path: str, found: int) -> SchemaTooNew:
+    return SchemaTooNew(
+        f"{path} has schema version {found}; this release reads up to {SCHEMA_VERSION}: "
+        "use the release that wrote it, or a later one",
+        path=path,
+        found=found,
+        supported=SCHEMA_VERSION,
+    )
 
 
 def _schema_version(dataset: lance.LanceDataset, path: str) -> int:

@@ -88,11 +88,11 @@ def survey(table: pa.Table) -> Survey:
     is_open = pc.equal(table["op"], Op.OPEN.value).to_numpy()
     claims = tuple(
         Claim(int(row["epoch"]), row["op_id"])
-        for row in table.filter(pa.array(is_claim)).select(["epoch", "op_id"]).to_pylist()
+        for row in table.select(["epoch", "op_id"]).filter(pa.array(is_claim)).to_pylist()
     )
     opens = [
         Open(int(row["epoch"]), int(payload["start"]), int(payload["after"]))
-        for row in table.filter(pa.array(is_open)).select(["epoch", "payload"]).to_pylist()
+        for row in table.select(["epoch", "payload"]).filter(pa.array(is_open)).to_pylist()
         for payload in (json.loads(row["payload"]),)
     ]
     chain = in_force(opens)

@@ -23,6 +23,9 @@ from memos_ray.protocols import Clock
 
 Put = Callable[[int], int]
 """Commits something built on the version it is given; returns the version at which it landed."""
+OnLive = Callable[[pa.Table], None]
+"""Is given the rows that count, by seq, once the claim stands. Nothing made of them may be shown before `activate`
+has returned."""
 
 
 class Owner:
@@ -40,6 +43,9 @@ class Owner:
         self._hook = hook
         self._fence = f.Fence(token=f"{name}/{uuid.uuid4()}")
         self._table: pa.Table | None = None
+        self._surveyed: tuple[int, pa.Table] | None = None  # version and rows on which the claim is built
+        self._claim: pa.Table | None = None  # the ownership row committed last
+        self._on_live: OnLive | None = None
         self._failure: MemosError | None = None
 
     @property
@@ -68,13 +74,19 @@ class Owner:
         message = f"{self._name} does not own {self.store.path}: {reason}; look the cube up again"
         return Moved(message, reason=reason)
 
-    def activate(self) -> pa.Table:
-        """Claims the log, reads it, opens it. Returns the rows that count, by seq."""
-        self._run(f.Activate())
+    def activate(self, on_live: OnLive | None = None) -> pa.Table:
+        """Claims the log, reads it, opens it. Returns the rows that count, by seq.
+
+        `on_live` is called with them before the `open` row is committed, so that work on them can begin beside it.
+        """
+        self._on_live = on_live
+        try:
+            self._run(f.Activate())
+        finally:
+            self._on_live = self._surveyed = None
         assert self._table is not None
-        assert self.found is not None
         table, self._table = self._table, None
-        return take_live(table, self.found)
+        return table
 
     def write(self, rows: pa.Table) -> None:
         """Commits rows stamped with this epoch and the seqs from `next_seq` on; safe once it returns."""
@@ -132,7 +144,7 @@ class Owner:
             case f.ReadLog():
                 return self._read()
             case f.Commit(f.Item.CLAIM | f.Item.OPEN):
-                rows = self._ownership_row(effect)
+                rows = self._claim = self._ownership_row(effect)
                 return f.Landed(self.store.append(effect.base, rows))
             case f.Commit() if put is not None:
                 return f.Landed(put(effect.base))
@@ -144,16 +156,21 @@ class Owner:
                 raise AssertionError(f"{effect!r} cannot be carried out")
 
     def _read(self) -> f.Read:
-        if self._fence.phase is f.Phase.SURVEYING:  # only to choose an epoch
-            version, table = self.store.read(("epoch",))
+        if (
+            self._fence.phase is f.Phase.SURVEYING
+        ):  # only to choose an epoch; the rows are kept for `_read_again`
+            version, table = self._surveyed = self.store.read()
             highest = int(table["epoch"].to_numpy().max()) if len(table) else 0
             return f.Read(version, highest, rival=False, top_seq=0, top_recorded_seq=0, last_open=0)
         self._point("claimed")
-        version, table = self.store.read()
+        version, table = self._read_again()
         found = survey(table)
-        self._table, self.found = table, found
+        self.found = found
         rival = any(c.epoch >= self.epoch and c.token != self._fence.token for c in found.claims)
         self._point("folded")
+        self._table = take_live(table, found)
+        if self._on_live is not None and not rival:
+            self._on_live(self._table)
         return f.Read(
             version,
             found.highest_epoch,
@@ -162,6 +179,22 @@ class Owner:
             top_recorded_seq=0,
             last_open=found.chain[-1].epoch if found.chain else 0,
         )
+
+    def _read_again(self) -> tuple[int, pa.Table]:
+        """The latest version and its rows.
+
+        Versions never change, and the claim landed right after the version that was surveyed: while the claim is
+        the latest, the log is what was surveyed and this one row. If anything came after it, storage is read.
+        """
+        assert self._surveyed is not None
+        (before, table), self._surveyed = self._surveyed, None
+        assert self._claim is not None
+        if self._fence.version == before + 1 == self.store.latest():
+            claim = self._claim.select(table.column_names).cast(
+                table.schema
+            )  # storage may order them otherwise
+            return before + 1, pa.concat_tables([table, claim])
+        return self.store.read()
 
     def _ownership_row(self, commit: f.Commit) -> pa.Table:
         claim = commit.item is f.Item.CLAIM

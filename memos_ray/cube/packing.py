@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from typing import Any
 
@@ -64,6 +64,10 @@ def _as_numbers(kind: pa.DataType) -> pa.DataType:
 _JSON = pa.schema([(name, _as_numbers(SCHEMA.field(name).type)) for name in (*_TEXTS, *_LISTS, "metadata")])
 
 
+UNPACKED = pa.schema([SCHEMA.field(name) for name in _JSON.names])
+"""The columns of `SCHEMA` that are read from packed values, and cost most of reading a table."""
+
+
 def stored_table(rows: Sequence[JournalRow]) -> pa.Table:
     """Rows -> a table with `STORED`. Raises `UnicodeEncodeError` for lone surrogates (callers check)."""
     columns: list[list[Any]] = [[getattr(row, name) for row in rows] for name in _OWN[:-1]]
@@ -104,13 +108,18 @@ def _source(source: Source) -> dict[str, Any]:
     return found
 
 
-def columns_of(table: pa.Table) -> Mapping[str, pa.Array]:
+Known = Callable[[], pa.Table | None]
+"""Gives `UNPACKED` of the first rows of a table, as somebody has kept it; None if it cannot."""
+
+
+def columns_of(table: pa.Table, known: Known | None = None) -> Mapping[str, pa.Array]:
     """The columns of `SCHEMA`, each as one array, of rows in either form: `STORED` or `SCHEMA`.
 
-    Raises `ValueError` for packed values that are none; some only when a column is asked for.
+    What `known` gives is not read from packed values again; it is asked when the first such column is. Raises
+    `ValueError` for packed values that are none; some only when a column is asked for.
     """
     if PACKED in table.column_names:
-        return _Unpacked(table)
+        return _Unpacked(table, known)
     wide = table.select(SCHEMA.names).cast(SCHEMA)
     return {name: one_chunk(wide.column(name)) for name in SCHEMA.names}
 
@@ -124,7 +133,8 @@ def readable(table: pa.Table) -> pa.Table:
 class _Unpacked(Mapping[str, pa.Array]):
     """Columns of a stored table. May be used from several threads."""
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, known: Known | None = None) -> None:
+        self._known = known
         self._columns = {name: one_chunk(table.column(name)) for name in _OWN}
         self._offsets, self._bytes = _buffers(one_chunk(table.column(PACKED)))
         self._columns.update(_head_columns(self._offsets, self._bytes))
@@ -137,10 +147,22 @@ class _Unpacked(Mapping[str, pa.Array]):
                 raise KeyError(name)
             with self._unpacking:
                 if name not in self._columns:
-                    self._columns.update(_json_columns(self._offsets, self._bytes))
+                    self._columns.update(self._unpacked())
                     self._offsets, self._bytes = self._offsets[:0], self._bytes[:0]
             found = self._columns[name]
         return found
+
+    def _unpacked(self) -> dict[str, pa.Array]:
+        known, self._known = self._known() if self._known else None, None
+        offsets = self._offsets
+        if known is None or known.num_rows >= len(offsets):
+            return _json_columns(offsets, self._bytes)
+        k = known.num_rows
+        first = {name: one_chunk(known.column(name)) for name in UNPACKED.names}
+        if k == len(offsets) - 1:
+            return first
+        rest = _json_columns(offsets[k:] - offsets[k], self._bytes[offsets[k] :])
+        return {name: pa.concat_arrays([first[name], rest[name]]) for name in UNPACKED.names}
 
     def __iter__(self) -> Iterator[str]:
         return iter(SCHEMA.names)

@@ -2,7 +2,12 @@
 
     <root>/cubes/<xx>/<encoded id>/<incarnation>/memories.lance
                                                  vectors/<embedder fingerprint>.lance
-    <root>/registry/<shard>.lance
+                                                 checkpoints/index.arrow
+                                                 checkpoints/vectors-<embedder fingerprint>.arrow
+    <root>/registry/<table>.lance
+
+The folder `checkpoints` holds parts of memories (their terms, names and sources) beside the journal: whoever erases a
+memory for good must delete the folder too. It may be deleted at any time; so may `vectors`.
 
 `xx` are the first two hexadecimal digits of the id's SHA-256, so that no folder gets too many entries.
 """
@@ -14,7 +19,6 @@ import re
 
 from memos_ray.errors import Invalid
 
-REGISTRY_SHARDS = 8
 _PLAIN = frozenset(b"abcdefghijklmnopqrstuvwxyz0123456789-_")
 _SEGMENT = 200  # bytes in one folder name; file systems allow 255
 _INCARNATION = re.compile(r"[0-9a-f-]{8,64}")
@@ -78,11 +82,11 @@ def vectors_path(root: str, cube_id: str, incarnation: str, fingerprint: str) ->
     return f"{incarnation_folder(root, cube_id, incarnation)}/vectors/{fingerprint}.lance"
 
 
-def registry_path(root: str, shard: int) -> str:
-    """One shard of the registry."""
-    return f"{root.rstrip('/')}/registry/{shard}.lance"
+def checkpoints_path(root: str, cube_id: str, incarnation: str) -> str:
+    """What saves an activation time; can be made again."""
+    return f"{incarnation_folder(root, cube_id, incarnation)}/checkpoints"
 
 
-def registry_shard(cube_id: str) -> int:
-    """Which shard knows a cube."""
-    return hashlib.sha256(cube_id.encode()).digest()[0] % REGISTRY_SHARDS
+def registry_path(root: str, table: int) -> str:
+    """One table of the registry; which cubes it knows is said by `memos_ray.placement.shards.table_of`."""
+    return f"{root.rstrip('/')}/registry/{table}.lance"

@@ -18,7 +18,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from memos_ray.cube.columns import FOREVER, codes, ints, ragged, times_us, values_of
-from memos_ray.cube.packing import columns_of
+from memos_ray.cube.packing import UNPACKED, Known, columns_of
 from memos_ray.cube.rows import SCHEMA, JournalRow, Op, rows_to_table
 from memos_ray.types import Kind, Link, Source, Status, TimeMention
 
@@ -40,9 +40,10 @@ def from_us(value: int) -> datetime | None:
 class RowStore:
     """Rows by number: `0 … base-1` lie in the table, the others are objects."""
 
-    def __init__(self, table: pa.Table) -> None:
+    def __init__(self, table: pa.Table, known: Known | None = None) -> None:
+        """`known` as in `columns_of`."""
         self.base: int = table.num_rows
-        self.columns: Mapping[str, pa.Array] = columns_of(table)
+        self.columns: Mapping[str, pa.Array] = columns_of(table, known)
         self.op = codes(self.columns["op"], OPS)
         self.kind = codes(self.columns["kind"], KINDS)
         self.status = codes(self.columns["status"], STATUSES)
@@ -173,6 +174,11 @@ class RowStore:
     def link_spans(self) -> tuple[NDArray[np.int64], pa.StructArray]:
         """`spans` of the links."""
         return self.spans("links")
+
+    def unpacked(self, appended: Sequence[JournalRow]) -> pa.Table:
+        """`UNPACKED` of the table's rows and of `appended`, which came after them. May run in a thread."""
+        loaded = pa.table([self.columns[name] for name in UNPACKED.names], schema=UNPACKED)
+        return pa.concat_tables([loaded, rows_to_table(appended).select(UNPACKED.names).cast(UNPACKED)])
 
     def to_table(self) -> pa.Table:
         """All rows, in seq order, as `rows.SCHEMA`."""

@@ -7,14 +7,17 @@ taken in by the next search, so nothing of this is on the acknowledgement path.
 from __future__ import annotations
 
 import calendar
+import logging
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
+from memos_ray.cube.checkpoint import NAMES, ORDER, SPEAKERS, TEXT, Opened
 from memos_ray.cube.columns import to_us
 from memos_ray.cube.graph import MemoryGraph
 from memos_ray.cube.rowstore import from_us
@@ -22,7 +25,7 @@ from memos_ray.cube.slot_facts import SlotFacts
 from memos_ray.cube.state import CubeState
 from memos_ray.ingest.dates import find_mentions
 from memos_ray.retrieval.arms import CubeIndexes, EmbeddedQuery
-from memos_ray.retrieval.arrays import Mask, Slots
+from memos_ray.retrieval.arrays import Mask, Saved, Slots
 from memos_ray.retrieval.bm25 import TextIndex, idf
 from memos_ray.retrieval.dense import DenseIndex
 from memos_ray.retrieval.neighbours import SessionOrder
@@ -35,6 +38,8 @@ from memos_ray.retrieval.speakers import SpeakerIndex
 from memos_ray.retrieval.token_index import TokenIndex
 from memos_ray.retrieval.tokens import tokenize
 from memos_ray.types import AskedFor, Explanation, LinkType, SearchHit
+
+log = logging.getLogger(__name__)
 
 _READABLE = 0.8  # share of a query's letters that the embedder must know for its vectors to count
 _SEED_WORDS = 100  # of one memory that lead to others
@@ -54,7 +59,8 @@ class _Features(NamedTuple):
 class CubeSearcher:
     """The indexes of one cube over the slots of its state."""
 
-    def __init__(self, state: CubeState, graph: MemoryGraph) -> None:
+    def __init__(self, state: CubeState, graph: MemoryGraph, checkpoint: Opened | None = None) -> None:
+        """`checkpoint` is of the state's first rows; the first look at it is that of `catch_up`."""
         self._state = state
         self._graph = graph
         self._text = TextIndex()
@@ -63,13 +69,43 @@ class CubeSearcher:
         self._names = NameIndex()
         self._facts = SlotFacts(state)
         self._parser = QueryParser(self._names, self._speakers.names, self._text.query_terms, _asked)
+        self._checkpoint = checkpoint
         self._taken = 0
 
-    def catch_up(self) -> None:
-        """Takes in the slots that came to be since the last time."""
-        start, stop = self._taken, self._state.n_slots
-        if start == stop:
+    def saved(self) -> dict[str, Saved]:
+        """Parts of a checkpoint of all slots of this moment."""
+        self.catch_up()
+        return {
+            TEXT: self._text.saved(),
+            NAMES: self._names.saved(),
+            SPEAKERS: self._speakers.saved(),
+            ORDER: self._order.saved(),
+        }
+
+    def _restore(self, checkpoint: Opened) -> None:
+        text = checkpoint.restored(TextIndex.restored, TEXT)
+        names = checkpoint.restored(NameIndex.restored, NAMES)
+        speakers = checkpoint.restored(SpeakerIndex.restored, SPEAKERS)
+        order = checkpoint.restored(SessionOrder.restored, ORDER)
+        if text is None or names is None or speakers is None or order is None:
             return
+        slots = checkpoint.made.slots
+        if len(text) != slots or len(order) != slots or slots > self._state.n_slots:
+            log.warning("a checkpoint is not used: it is of other slots than it says")
+            return
+        self._text, self._names, self._speakers, self._order = text, names, speakers, order
+        self._parser = QueryParser(names, speakers.names, text.query_terms, _asked)
+        self._taken = slots
+
+    def catch_up(self, most: int | None = None) -> bool:
+        """Takes in the slots that came to be since the last time, `most` of them if it is given. Says whether all."""
+        if self._checkpoint is not None:
+            checkpoint, self._checkpoint = self._checkpoint, None
+            self._restore(checkpoint)
+        start, stop = self._taken, self._state.n_slots
+        stop = stop if most is None else min(stop, start + most)
+        if start == stop:
+            return True
         slots = range(start, stop)
         self._text.add_many(slots, self._state.texts(slots))
         ids, memory = self._state.ids, self._state.slot_memory.view
@@ -80,6 +116,7 @@ class CubeSearcher:
             for name in entities:
                 self._names.add(name)
         self._taken = stop
+        return stop == self._state.n_slots
 
     def parse(self, query: str, now: datetime) -> ParsedQuery:
         """The query, with the names that this cube knows. Relative times ("last week") count from `now`."""
@@ -175,18 +212,24 @@ class CubeSearcher:
             yield _Features(slot, speaker, role, list(row.entities), follows)
 
     def _loaded_features(self, slots: range, rows: NDArray[np.int64]) -> Iterator[_Features]:
+        first, last = int(rows[slots[0]]), int(rows[slots[-1]]) + 1
         store = self._state.store
-        source_at, sources = store.source_spans()
+
+        def of_these(spans: tuple[NDArray[np.int64], pa.Array]) -> tuple[list[int], pa.Array]:
+            offsets, flat = spans
+            ends = offsets[first : last + 1]
+            return (ends - ends[0]).tolist(), flat.slice(int(ends[0]), int(ends[-1] - ends[0]))
+
+        source_ends, sources = of_these(store.source_spans())
         speakers: list[str | None] = sources.field("speaker").to_pylist()
         roles: list[str | None] = sources.field("role").to_pylist()
-        entity_at, entity_column = store.entity_spans()
+        entity_ends, entity_column = of_these(store.entity_spans())
         entities: list[str] = entity_column.to_pylist()
-        link_at, links = store.link_spans()
+        link_ends, links = of_these(store.link_spans())
         types: list[str] = links.field("type").to_pylist()
         targets: list[str] = links.field("target").to_pylist()
-        source_ends, entity_ends, link_ends = source_at.tolist(), entity_at.tolist(), link_at.tolist()
         for slot in slots:
-            r = int(rows[slot])
+            r = int(rows[slot]) - first
             at = source_ends[r]
             speaker, role = (speakers[at], roles[at]) if source_ends[r + 1] > at else (None, None)
             names = entities[entity_ends[r] : entity_ends[r + 1]]

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from memos_ray.cube.columns import FOREVER, Growable, numbered, to_us
 from memos_ray.cube.fields import FieldColumns
+from memos_ray.cube.packing import Known
 from memos_ray.cube.rows import SCHEMA, JournalRow, Op
 from memos_ray.cube.rowstore import KINDS, OPS, STATUSES, RowStore, from_us
 from memos_ray.errors import NotFound
@@ -42,9 +43,9 @@ class Snapshot:
 class CubeState:
     """The fold. Build it with `from_table` (or `empty`), keep it current with `apply`."""
 
-    def __init__(self, cube_id: str, table: pa.Table) -> None:
+    def __init__(self, cube_id: str, table: pa.Table, known: Known | None = None) -> None:
         self.cube_id = cube_id
-        self.store = store = RowStore(table)
+        self.store = store = RowStore(table, known)
         self.snapshots: dict[str, Snapshot] = {}
         self.fields = FieldColumns(self)
 
@@ -84,10 +85,10 @@ class CubeState:
             self._note_snapshot(store.row(r))
 
     @classmethod
-    def from_table(cls, cube_id: str, table: pa.Table) -> CubeState:
-        """Folds the live rows of a journal (as stored or as `rows.SCHEMA`, sorted by seq). `ValueError` for unknown
-        ops or kinds."""
-        return cls(cube_id, table)
+    def from_table(cls, cube_id: str, table: pa.Table, known: Known | None = None) -> CubeState:
+        """Folds the live rows of a journal (as stored or as `rows.SCHEMA`, sorted by seq). `known` as in
+        `packing.columns_of`. `ValueError` for unknown ops or kinds."""
+        return cls(cube_id, table, known)
 
     @classmethod
     def empty(cls, cube_id: str) -> CubeState:

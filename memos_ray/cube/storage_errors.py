@@ -14,7 +14,8 @@ from memos_ray.errors import Corrupt, MemosError, Unavailable
 _OS_ERROR = re.compile(r"os error (\d+)")
 _OUT_OF_REACH = re.compile(
     r"timed? ?out|connect|sending request|access ?denied|credential"
-    r"|throttl|slow ?down|service unavailable|\b50[0-4]\b",
+    r"|throttl|slow ?down|service unavailable|\b50[0-4]\b|forbidden|unauthorized|no ?such ?bucket"
+    r"|invalid ?access ?key|signature ?does ?not ?match|expired ?token",
     re.IGNORECASE,
 )
 

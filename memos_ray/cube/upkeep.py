@@ -10,11 +10,22 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memos_ray.cube.checkpoint import (
+    CONTEXTS,
+    DENSE,
+    READ_AFTER,
+    SKETCHES,
+    Checkpoints,
+    Opened,
+    vectors_form,
+    vectors_name,
+)
 from memos_ray.cube.columns import Growable
 from memos_ray.cube.contexts import Contexts
 from memos_ray.cube.state import CubeState
@@ -22,6 +33,7 @@ from memos_ray.cube.vector_match import NO_ROW, stored_rows
 from memos_ray.cube.vector_store import VectorKeys, VectorStore
 from memos_ray.errors import MemosError, Overloaded
 from memos_ray.models.encoded import Documents
+from memos_ray.retrieval.arrays import Saved, array_of
 from memos_ray.retrieval.dense import DenseIndex
 from memos_ray.retrieval.query_vectors import QueryVectors
 from memos_ray.retrieval.token_index import TokenIndex
@@ -41,7 +53,19 @@ _BEGIN_AFTER_S = 0.005  # the answer to whoever added leaves this process first:
 _LOOK_AGAIN_S = 0.1  # after a search that was sent away; it then waits here once more
 _FIRST_RETRY_S = 0.5
 _LAST_RETRY_S = 30.0
+_LACKING = 0.05  # share of the slots of a checkpoint of vectors that may be new before it is written again
 _HASHED = 2_000  # slots whose texts are hashed before others get the loop: some 4 ms
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Kept:
+    """What a checkpoint had: vectors of the first slots, the contexts they were read in, and after how many rows of
+    the vector table it was made."""
+
+    dense: DenseIndex
+    tokens: TokenIndex | None
+    contexts: NDArray[np.int64]
+    stored: int
 
 
 class LateEmbedder(Protocol):
@@ -75,10 +99,22 @@ class LateEmbedder(Protocol):
 class VectorUpkeep:
     """Follows the state's slots with vectors. One per active cube; `start` it on the loop, `close` it at the end."""
 
-    def __init__(self, state: CubeState, embedder: LateEmbedder, open_store: OpenVectors) -> None:
+    def __init__(
+        self,
+        state: CubeState,
+        embedder: LateEmbedder,
+        open_store: OpenVectors,
+        checkpoints: Checkpoints | None = None,
+        index: Opened | None = None,
+    ) -> None:
+        """`checkpoints` may have vectors, `index` the contexts, of the state's first rows."""
         self._state = state
         self._embedder = embedder
         self._open_store = open_store
+        self._checkpoints = checkpoints
+        self._index = index
+        self._kept = 0  # slots whose vectors the checkpoint has…
+        self._redone = 0  # …and how often one of these was made again since
         self._contexts = Contexts(state)
         self._context = Growable(np.empty(0, np.int64))  # by slot: hash of the context that its vectors have
         self._done = 0  # slots below this have a vector
@@ -190,17 +226,26 @@ class VectorUpkeep:
         embedder, state = self._embedder, self._state
         await embedder.ready()
         store = self._open_store(embedder.fingerprint, embedder.dim, embedder.token_dim)
-        keys, stored = await asyncio.to_thread(store.load)
-        dense = DenseIndex(embedder.dim)
+        self._restore_contexts()
+        kept, _ = await asyncio.gather(
+            asyncio.to_thread(self._open_kept), asyncio.to_thread(state.store.unpack)
+        )
+        keys, stored = await asyncio.to_thread(store.load, kept.stored if kept else 0)
+        dense = kept.dense if kept else DenseIndex(embedder.dim)
         tokens = TokenIndex(embedder.token_dim) if embedder.token_dim else None
+        if kept is not None:
+            tokens = kept.tokens
         seen = state.event_row.size  # what comes while this is going on is looked at afterwards
-        if len(keys) and (tokens is None or stored.tokens is not None):
-            await asyncio.to_thread(state.store.unpack)
+        some = len(keys) and (tokens is None or stored.tokens is not None)
+        if some or kept is not None:
             whole = False
             while not whole:
                 whole = self._contexts.catch_up(_HASHED)
                 await asyncio.sleep(0)
-            at = np.arange(state.n_slots)
+        at = np.arange(state.n_slots)
+        if kept is not None:
+            self._note_contexts(at[: len(dense)], kept.contexts)
+        if some:
             rows = stored_rows(state, keys, self._contexts.text_hashes(at), self._contexts.hashes(at))
             slots = np.flatnonzero(rows != NO_ROW)
             rows = rows[slots]
@@ -209,10 +254,80 @@ class VectorUpkeep:
                 sketches = stored.tokens.of(rows)
                 tokens.set(slots, sketches.counts, sketches.codes, sketches.scales)
             self._note_contexts(slots, keys.contexts[rows])
+        if kept is not None:
+            self._kept = len(kept.contexts)
+            live = np.flatnonzero(dense.embedded & state.slot_active.view[: len(dense)])
+            other = self._contexts.hashes(live) != self._context.view[live]
+            self._stale.update(dict.fromkeys(live[other].tolist()))
         self._seen = seen
         self.dense, self.tokens = dense, tokens
         await self._skip_embedded()
         return store
+
+    def _open_kept(self) -> _Kept | None:
+        """The vectors of a checkpoint, of the state's first slots."""
+        embedder, state = self._embedder, self._state
+        if self._checkpoints is None:
+            return None
+        opened = self._checkpoints.open(
+            vectors_name(embedder.fingerprint), vectors_form(embedder.dim, embedder.token_dim)
+        )
+        if opened is None:
+            return None
+        dense = opened.restored(lambda saved: DenseIndex.restored(embedder.dim, saved), DENSE)
+        tokens = None
+        if embedder.token_dim:
+            tokens = opened.restored(lambda saved: TokenIndex.restored(embedder.token_dim, saved), SKETCHES)
+        contexts = opened.restored(lambda saved: array_of(saved, "hash", np.int64), READ_AFTER)
+        if dense is None or contexts is None or (embedder.token_dim and tokens is None):
+            return None
+        if len(contexts) != len(dense) or len(dense) > state.n_slots:
+            log.warning("a checkpoint of vectors is not used: it is of other slots than it says")
+            return None
+        return _Kept(dense, tokens, contexts, opened.made.stored)
+
+    def _restore_contexts(self) -> None:
+        index, self._index = self._index, None
+        if index is not None:
+            index.restored(self._contexts.restore, CONTEXTS)
+
+    @property
+    def checkpoint(self) -> tuple[str, str]:
+        """(name, form) of the checkpoint that this keeps its vectors in."""
+        embedder = self._embedder
+        return vectors_name(embedder.fingerprint), vectors_form(embedder.dim, embedder.token_dim)
+
+    def read_contexts(self) -> bool:
+        """Reads some of the slots that `contexts` needs. Says whether these were all."""
+        self._restore_contexts()
+        return self._contexts.catch_up(_HASHED)
+
+    def contexts(self) -> Saved:
+        """A part of a checkpoint of all slots of this moment."""
+        self._restore_contexts()
+        return self._contexts.saved()
+
+    def saved(self) -> tuple[int, int, dict[str, Saved]] | None:
+        """(slots, rows of the vector table that are in it, parts) for a checkpoint of the vectors of this moment; None
+        if the one that there is lacks few of them. What is missing or outdated can be told from it as from the table.
+        """
+        dense, tokens = self.dense, self.tokens
+        if dense is None or self._store is None:
+            return None
+        slots = len(dense)
+        if slots - self._kept + self._redone <= _LACKING * self._kept:
+            return None
+        parts: dict[str, Saved] = {
+            DENSE: dense.saved(),
+            READ_AFTER: {"hash": self._context.view[:slots].copy()},
+        }
+        if tokens is not None:
+            parts[SKETCHES] = tokens.saved()
+        return slots, self._store.count(), parts
+
+    def kept(self, slots: int) -> None:
+        """What `saved` returned last is in a file now."""
+        self._kept, self._redone = slots, 0
 
     async def _rest(self, store: VectorStore) -> None:
         """Until there is something to do; saves if that takes long."""
@@ -262,6 +377,7 @@ class VectorUpkeep:
             self.tokens.set(slots, made.tokens.counts, made.tokens.codes, made.tokens.scales)
         self._note_contexts(slots, found)
         self._unsaved.update(dict.fromkeys(slots))
+        self._redone += sum(slot < self._kept for slot in slots)
 
     def _note_contexts(self, slots: Sequence[int] | NDArray[np.integer], found: NDArray[np.int64]) -> None:
         self._context.extend(np.zeros(self._state.n_slots - self._context.size, np.int64))

@@ -56,8 +56,12 @@ def hashes(texts: Iterable[str]) -> Hashes:
 class VectorStore(Protocol):
     """Where vectors are kept between activations."""
 
-    def load(self) -> tuple[VectorKeys, Documents]:
-        """All rows, in the order in which they were added."""
+    def load(self, skip: int = 0) -> tuple[VectorKeys, Documents]:
+        """The rows after the first `skip`, in the order in which they were added."""
+        ...
+
+    def count(self) -> int:
+        """How many rows there are after what was loaded and appended last."""
         ...
 
     def append(self, keys: VectorKeys, rows: Documents) -> None:
@@ -68,7 +72,11 @@ class VectorStore(Protocol):
 class MemoryVectorStore:
     """Keeps nothing: for tests and for measuring without storage."""
 
-    def load(self) -> tuple[VectorKeys, Documents]:
+    def count(self) -> int:
+        """None."""
+        return 0
+
+    def load(self, skip: int = 0) -> tuple[VectorKeys, Documents]:
         """Nothing was kept."""
         return VectorKeys.none(), Documents(np.zeros((0, 0), np.float32))
 
@@ -97,17 +105,25 @@ class LanceVectorStore:
         self._dataset: lance.LanceDataset | None = None
         self._unusable = False  # it opens, but cannot be read
 
-    def load(self) -> tuple[VectorKeys, Documents]:
-        """All rows. A table that cannot be read, or of another form, counts as empty: it is made again."""
+    def load(self, skip: int = 0) -> tuple[VectorKeys, Documents]:
+        """The rows after the first `skip`. A table that cannot be read, or of another form, counts as empty: it is
+        made again."""
         dataset = self._open()
         if dataset is not None:
             try:
-                return self._read(dataset.to_table())
+                if not skip:
+                    return self._read(dataset.to_table())
+                if skip < dataset.count_rows():
+                    return self._read(dataset.to_table(offset=skip))
             except BaseException as error:
                 if not is_storage_failure(error) and not isinstance(error, (KeyError, ValueError)):
                     raise
                 self._unusable = True
         return VectorKeys.none(), Documents(np.zeros((0, self._dim), np.float32))
+
+    def count(self) -> int:
+        """Of the version that was read or written last; 0 if it cannot be read."""
+        return 0 if self._dataset is None or self._unusable else int(self._dataset.count_rows())
 
     def append(self, keys: VectorKeys, rows: Documents) -> None:
         """Adds rows; every `compact_every` appends small files are merged and old versions dropped."""

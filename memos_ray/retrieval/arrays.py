@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
+
+Saved = dict[str, NDArray[Any] | list[str]]
+"""What an index keeps between activations: arrays, and lists of strings, by name."""
 
 Mask = NDArray[np.bool_]
 Slots = NDArray[np.intp]
@@ -11,6 +16,22 @@ Scores = NDArray[np.float32]
 
 NO_SLOTS: Slots = np.empty(0, np.intp)
 NO_SCORES: Scores = np.empty(0, np.float32)
+
+
+def array_of(saved: Saved, name: str, kind: type) -> NDArray[Any]:
+    """An array of that type. Raises `KeyError`, or `TypeError` for another one."""
+    found = saved[name]
+    if isinstance(found, list) or found.dtype != kind:
+        raise TypeError(f"{name} is not an array of {np.dtype(kind)}")
+    return found
+
+
+def strings(saved: Saved, name: str) -> list[str]:
+    """A list of strings. Raises `KeyError`, or `TypeError` for something else."""
+    found = saved[name]
+    if not isinstance(found, list):
+        raise TypeError(f"{name} is not a list of strings")
+    return found
 
 
 def fit_mask(mask: Mask, size: int) -> Mask:

@@ -19,13 +19,25 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from memos_ray.retrieval.arrays import NO_SCORES, NO_SLOTS, Mask, Scores, Slots, best, fit_mask
+from memos_ray.retrieval.arrays import (
+    NO_SCORES,
+    NO_SLOTS,
+    Mask,
+    Saved,
+    Scores,
+    Slots,
+    array_of,
+    best,
+    fit_mask,
+    strings,
+)
 from memos_ray.retrieval.postings import Segment, build, merge
 from memos_ray.retrieval.tokens import Vocabulary
 
 K1 = 1.2
 B = 0.75
 _SMALL_SEGMENT = 8_192  # postings; below this a merge costs less than one more segment in every query
+_SEGMENT: dict[str, type] = {"terms": np.int64, "starts": np.int64, "slots": np.intp, "counts": np.float32}
 _MERGE_RATIO = 4  # segments are kept at least this much smaller than the one before
 
 
@@ -48,6 +60,35 @@ class TextIndex:
         self._waiting_terms: list[int] = []
         self._waiting_slots: list[int] = []
         self._waiting_counts: list[int] = []
+
+    def saved(self) -> Saved:
+        """What `restored` takes. Segments are never changed, so only the rest is copied."""
+        self._settle()
+        terms, languages = self.vocabulary.saved()
+        found: Saved = {
+            "terms": terms,
+            "languages": languages,
+            "lengths": self._lengths[: self._size].copy(),
+            "segments": np.array([len(self._segments)], np.int64),
+        }
+        for i, segment in enumerate(self._segments):
+            for name in _SEGMENT:
+                found[f"{name} {i}"] = getattr(segment, name)
+        return found
+
+    @classmethod
+    def restored(cls, saved: Saved) -> TextIndex:
+        """The index that was `saved`. `KeyError`, `TypeError` or `ValueError` for what is none."""
+        this = cls()
+        this.vocabulary = Vocabulary.restored(strings(saved, "terms"), strings(saved, "languages"))
+        this._lengths = array_of(saved, "lengths", np.float32)
+        this._size = len(this._lengths)
+        for i in range(int(array_of(saved, "segments", np.int64)[0])):
+            terms, starts, slots, counts = (
+                array_of(saved, f"{name} {i}", kind) for name, kind in _SEGMENT.items()
+            )
+            this._segments.append(Segment(terms, starts, slots, counts))
+        return this
 
     def __len__(self) -> int:
         """One more than the highest slot."""

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memos_ray.errors import Invalid
-from memos_ray.retrieval.arrays import Mask, Scores, Slots, best, fit_mask
+from memos_ray.retrieval.arrays import Mask, Saved, Scores, Slots, array_of, best, fit_mask
 
 _GATHER_BELOW = 0.1  # share of rows wanted below which copying them out beats scoring all of them
 
@@ -23,6 +23,23 @@ class DenseIndex:
         self._matrix = np.empty((0, dim), np.float32)
         self._embedded = np.zeros(0, np.bool_)
         self._size = 0
+        self._shared = 0  # rows below this are others' memory too: a file's, or of what was `saved`
+
+    @classmethod
+    def restored(cls, dim: int, saved: Saved) -> DenseIndex:
+        """The index that was `saved`, on the same memory. `KeyError`, `TypeError` or `ValueError` for what is none."""
+        this = cls(dim)
+        matrix, embedded = array_of(saved, "matrix", np.float32), array_of(saved, "embedded", np.bool_)
+        if matrix.shape != (len(embedded), dim):
+            raise ValueError(f"a matrix of {matrix.shape} for {len(embedded)} slots of {dim} dimensions")
+        this._matrix, this._embedded = matrix, embedded.copy()
+        this._size = this._shared = len(embedded)
+        return this
+
+    def saved(self) -> Saved:
+        """What `restored` takes. The matrix is not copied: from now on a change in it makes a new one."""
+        self._shared = self._size
+        return {"matrix": self._matrix[: self._size], "embedded": self._embedded[: self._size].copy()}
 
     def __len__(self) -> int:
         """One more than the highest slot that holds a vector."""
@@ -43,6 +60,10 @@ class DenseIndex:
             raise Invalid(message, argument="vectors")
         if not len(at):
             return
+        if int(at.min()) < self._shared:
+            matrix = np.empty_like(self._matrix)
+            matrix[: self._size] = self._matrix[: self._size]
+            self._matrix, self._shared = matrix, 0
         self._reserve(int(at.max()) + 1)
         self._matrix[at] = vectors
         self._embedded[at] = True
@@ -81,7 +102,7 @@ class DenseIndex:
             matrix[: self._size] = self._matrix[: self._size]
             embedded = np.zeros(capacity, np.bool_)
             embedded[: self._size] = self._embedded[: self._size]
-            self._matrix, self._embedded = matrix, embedded
+            self._matrix, self._embedded, self._shared = matrix, embedded, 0
         if size > self._size:
             self._matrix[self._size : size] = 0.0  # rows without a vector are scored, then masked: no garbage
             self._size = size

@@ -10,9 +10,10 @@ from array import array
 
 import numpy as np
 
-from memos_ray.retrieval.arrays import Mask, Slots, fit_mask
+from memos_ray.retrieval.arrays import Mask, Saved, Slots, array_of, fit_mask, strings
 
 _NONE = -1
+_COLUMNS = ("newest", "before", "after", "memory", "older", "previous")
 
 
 class SessionOrder:
@@ -31,6 +32,25 @@ class SessionOrder:
     def __len__(self) -> int:
         """One more than the highest slot."""
         return len(self._memory)
+
+    def saved(self) -> Saved:
+        """What `restored` takes: copies."""
+        found: Saved = {name: np.array(getattr(self, f"_{name}"), np.int64) for name in _COLUMNS}
+        return {**found, "ids": list(self._numbers)}
+
+    @classmethod
+    def restored(cls, saved: Saved) -> SessionOrder:
+        """The order that was `saved`. `KeyError`, `TypeError` or `ValueError` for what is none."""
+        this = cls()
+        for name in _COLUMNS:
+            column, values = getattr(this, f"_{name}"), array_of(saved, name, np.int64)
+            if isinstance(column, array):
+                column.frombytes(values.tobytes())
+            else:
+                column += values.tolist()
+        ids = strings(saved, "ids")
+        this._numbers = dict(zip(ids, range(len(this._newest)), strict=True))
+        return this
 
     def add(self, slot: int, memory_id: str, follows: str | None = None) -> None:
         """`slot` is a version of `memory_id`, which comes after the memory `follows`."""

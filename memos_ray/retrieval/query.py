@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
+from memos_ray.retrieval.arrays import Saved, strings
 from memos_ray.retrieval.first_person import Found, in_first_person, replaced
 from memos_ray.retrieval.question import AT_A_TIME, NO_QUESTION, Question
 from memos_ray.retrieval.stopwords import ENGLISH_STOP
@@ -66,6 +67,22 @@ class NameIndex:
 
     def __len__(self) -> int:
         return len(self._names)
+
+    def saved(self) -> Saved:
+        """What `restored` takes: copies."""
+        return {"keys": [" ".join(key) for key in self._names], "names": list(self._names.values())}
+
+    @classmethod
+    def restored(cls, saved: Saved) -> NameIndex:
+        """The index that was `saved`. `KeyError`, `TypeError` or `ValueError` for what is none."""
+        this = cls()
+        keys, names = strings(saved, "keys"), strings(saved, "names")
+        this._names = dict(zip((tuple(key.split(" ")) for key in keys), names, strict=True))
+        this._given = set(names)
+        for key in this._names:
+            this._longest[key[0]] = max(this._longest.get(key[0], 0), len(key))
+        this.version = len(this._names)
+        return this
 
     def add(self, name: str) -> None:
         """Makes `name` known. Names without a letter or digit are ignored."""

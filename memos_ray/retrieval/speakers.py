@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from memos_ray.retrieval.arrays import Mask, Slots
+from memos_ray.retrieval.arrays import Mask, Saved, Slots, array_of, strings
 from memos_ray.retrieval.query import NameIndex
 
 
@@ -23,6 +23,28 @@ class SpeakerIndex:
         self._roles: dict[str, int] = {}
         self._speaker = array("i")  # by slot; 0: nobody who has a name
         self._role = array("i")  # by slot, of those without a name; 0: none
+
+    def saved(self) -> Saved:
+        """What `restored` takes: copies."""
+        return {
+            "speakers": list(self._numbers),
+            "roles": list(self._roles),
+            "speaker": np.array(self._speaker, np.int32),
+            "role": np.array(self._role, np.int32),
+        }
+
+    @classmethod
+    def restored(cls, saved: Saved) -> SpeakerIndex:
+        """The index that was `saved`. `KeyError` or `TypeError` for what is none."""
+        this = cls()
+        for found, name in ((this._numbers, "speakers"), (this._roles, "roles")):
+            for number, value in enumerate(strings(saved, name), 1):
+                found[value] = number
+        for value in this._numbers:
+            this.names.add(value)
+        this._speaker.frombytes(array_of(saved, "speaker", np.int32).astype(np.intc).tobytes())
+        this._role.frombytes(array_of(saved, "role", np.int32).astype(np.intc).tobytes())
+        return this
 
     def add(self, slot: int, speaker: str | None, role: str | None = None) -> None:
         """`speaker`, or somebody without a name in that `role`, said what is at `slot`. Call once per slot at most."""

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memos_ray.errors import Invalid
-from memos_ray.retrieval.arrays import Mask, Slots
+from memos_ray.retrieval.arrays import Mask, Saved, Slots, array_of
 from memos_ray.retrieval.sketch import Codes, Scales, Sketches, code_width, spread
 
 _TOGETHER = 256  # tokens unpacked at a time: their signs in float32 stay in the processor's cache
@@ -36,6 +36,34 @@ class TokenIndex:
         self._start = np.zeros(0, np.int64)
         self._count = np.full(0, -1, np.int64)  # by slot; -1: never set
         self._size = 0
+        self._shared = False  # rows in use are others' memory too: a file's, or of what was `saved`
+
+    @classmethod
+    def restored(cls, dim: int, saved: Saved) -> TokenIndex:
+        """The index that was `saved`, on the same memory. `KeyError`, `TypeError` or `ValueError` for what is none."""
+        this = cls(dim)
+        codes, scales = array_of(saved, "codes", np.uint8), array_of(saved, "scales", np.float16)
+        start, count = array_of(saved, "start", np.int64), array_of(saved, "count", np.int64)
+        ends = start + np.maximum(count, 0)
+        if codes.shape != (len(scales), this._width) or start.shape != count.shape:
+            raise ValueError(f"codes of {codes.shape} do not go with {scales.shape} scales")
+        if len(start) and (int(start.min()) < 0 or int(ends.max()) > len(codes)):
+            raise ValueError("a slot's tokens lie beyond the codes")
+        this._codes, this._scales = codes, scales
+        this._start, this._count = start.copy(), count.copy()
+        this._size, this._filled, this._shared = len(start), len(codes), True
+        this._wasted = len(codes) - int(np.maximum(count, 0).sum())
+        return this
+
+    def saved(self) -> Saved:
+        """What `restored` takes. Codes and scales are not copied: from now on a change in them makes new ones."""
+        self._shared = True
+        return {
+            "codes": self._codes[: self._filled],
+            "scales": self._scales[: self._filled],
+            "start": self._start[: self._size].copy(),
+            "count": self._count[: self._size].copy(),
+        }
 
     def __len__(self) -> int:
         """One more than the highest slot that was set."""
@@ -78,6 +106,9 @@ class TokenIndex:
         if same.any():
             _, rows = spread(self._start[at[same]], many[same])
             _, given = spread(starts[same], many[same])
+            if self._shared:
+                self._codes, self._scales = self._codes.copy(), self._scales.copy()
+                self._shared = False
             self._codes[rows], self._scales[rows] = codes[given], scales[given]
         new = ~same
         if new.any():
@@ -157,7 +188,7 @@ class TokenIndex:
             grown[: self._filled] = self._codes[: self._filled]
             grown_scales = np.empty(capacity, np.float16)
             grown_scales[: self._filled] = self._scales[: self._filled]
-            self._codes, self._scales = grown, grown_scales
+            self._codes, self._scales, self._shared = grown, grown_scales, False
         if total == len(codes):  # nothing was set in place
             self._codes[self._filled : end], self._scales[self._filled : end] = codes, scales
         else:
@@ -171,7 +202,7 @@ class TokenIndex:
         """Rows in the order of slots, none between them that no slot has."""
         counts = np.maximum(self._count[: self._size], 0)
         first, rows = spread(self._start[: self._size], counts)
-        self._codes, self._scales = self._codes[rows], self._scales[rows]
+        self._codes, self._scales, self._shared = self._codes[rows], self._scales[rows], False
         self._start[: self._size] = first
         self._filled, self._wasted = len(rows), 0
 

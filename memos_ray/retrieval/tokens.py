@@ -15,7 +15,7 @@ from __future__ import annotations
 import re
 import threading
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import pairwise
 
@@ -24,6 +24,8 @@ import Stemmer
 from memos_ray.retrieval.stopwords import CHINESE_ASKING, CHINESE_STOP, ENGLISH_STOP, guess_language
 from memos_ray.text.script import CJK_CLASS
 
+FORM = "terms-1"
+"""Of the terms that `tokenize` gives. Other rules get another name: what is stored is told apart by it."""
 MAX_WORD = 64  # characters of a word that count: base64 and the like must not become huge terms
 
 _UNSPACED = CJK_CLASS + "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff"
@@ -181,6 +183,18 @@ class Vocabulary:
     def n_languages(self) -> int:
         """How many languages it has seen."""
         return len(self._words)
+
+    def saved(self) -> tuple[list[str], list[str]]:
+        """(terms by number, languages): what `Vocabulary.restored` takes. A copy."""
+        return list(self._numbers), list(self._words)
+
+    @classmethod
+    def restored(cls, terms: Sequence[str], languages: Sequence[str]) -> Vocabulary:
+        """The inverse of `saved`. Words are looked up in their language again when they come again."""
+        this = cls()
+        this._numbers.update(zip(terms, range(len(terms)), strict=True))
+        this._words.update((name, _Words(this._numbers, name)) for name in languages if name != "english")
+        return this
 
     def query_terms(self, text: str) -> list[str]:
         """`query_terms` in all languages that this index has seen."""

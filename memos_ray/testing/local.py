@@ -41,7 +41,7 @@ class LocalCubes:
         self.settings = (settings or Settings()).model_copy(update={"data": Settings(data=data).data})
         self._embedder = BatchingEmbedder(embedder or HashEmbedder())
         self._clock = clock or SystemClock()
-        self._registry = Registry(self.settings.data)
+        self._registry = Registry(self.settings.data, durability=self.settings.durability)
         self._active: dict[str, MemCube] = {}
         self._opening = asyncio.Lock()
 

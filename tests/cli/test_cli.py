@@ -22,6 +22,7 @@ COMMANDS = [
     "up",
     "down",
     "status",
+    "cubes",
     "add",
     "search",
     "get",

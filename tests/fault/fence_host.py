@@ -21,6 +21,7 @@ from memos_ray.cube.owner import Owner
 from memos_ray.cube.packing import stored_table
 from memos_ray.cube.rows import JournalRow, Op
 from memos_ray.errors import MemosError
+from memos_ray.storage.options import storage_options
 
 
 def say(text: str) -> None:
@@ -37,7 +38,7 @@ def main(path: str, name: str, point: str = "") -> None:
             say(f"at {point}")
             sys.stdin.readline()
 
-    store = LanceStore(path, hook=hook)
+    store = LanceStore(path, hook=hook, storage_options=storage_options(path))
     owner = Owner(store, SystemClock(), name, hook=hook)
     try:
         store.open()

@@ -15,6 +15,8 @@ from memos_ray.clock import SystemClock
 from memos_ray.cube.lance_store import LanceStore
 from memos_ray.cube.owner import Owner
 from memos_ray.errors import Unavailable
+from memos_ray.storage.files import Files
+from memos_ray.storage.options import storage_options
 
 pytestmark = pytest.mark.fault
 HOST = Path(__file__).with_name("fence_host.py")
@@ -73,12 +75,22 @@ class Host:
 
 
 @pytest.fixture
-def host(tmp_path):
+def where(request, tmp_path):
+    """The log: in a folder, or on an S3 server for tests that ask for both."""
+    root = request.getfixturevalue("s3_root") if getattr(request, "param", "") == "s3" else str(tmp_path)
+    return f"{root}/memories.lance"
+
+
+anywhere = pytest.mark.parametrize("where", ["folder", "s3"], indirect=True)
+
+
+@pytest.fixture
+def host(where):
     """Starts hosts of one log."""
     started = []
 
     def start(name, point=""):
-        started.append(Host(str(tmp_path / "memories.lance"), name, point))
+        started.append(Host(where, name, point))
         return started[-1]
 
     yield start
@@ -86,15 +98,20 @@ def host(tmp_path):
         process.end()
 
 
-def live(tmp_path):
+def live(where):
     """What the next owner finds: the ids of the rows that count."""
-    store = LanceStore(str(tmp_path / "memories.lance"))
+    store = LanceStore(where, storage_options=storage_options(where))
     store.open()
     owner = Owner(store, SystemClock(), "reader")
     return owner.activate()["memory_id"].to_pylist()
 
 
-def test_stopped_between_look_up_and_put_and_woken_after_the_successors_clean_up(host, tmp_path):
+def manifests(where):
+    return {file.name for file in Files(where).list("_versions") if file.name.endswith(".manifest")}
+
+
+@anywhere
+def test_stopped_between_look_up_and_put_and_woken_after_the_successors_clean_up(host, where):
     old = host("old", "write:put")
     assert old.said() == "owner 1 1"
     old.tell("write 2")
@@ -103,14 +120,13 @@ def test_stopped_between_look_up_and_put_and_woken_after_the_successors_clean_up
     new = host("new")
     assert new.said() == "owner 2 1"
     assert [new.do(x) for x in ("write 1", "write 3", "clean")] == ["acked 1 1", "acked 2 4", "cleaned"]
-    slots = os.listdir(tmp_path / "memories.lance" / "_versions")
+    slots = manifests(where)
     old.wake()
     old.tell("")
     refusal = old.said()
     assert refusal.startswith("moved")
     assert "in storage after this owner's" in refusal  # it landed where it expected: only the look-up tells
-    filled = set(os.listdir(tmp_path / "memories.lance" / "_versions")) - set(slots)
-    assert len([name for name in filled if name.endswith(".manifest")]) == 1
+    assert len(manifests(where) - slots) == 1
     assert [new.do(x) for x in ("confirm", "write 1", "compact", "clean", "write 1")] == [
         "confirmed",
         "acked 5 5",
@@ -118,10 +134,10 @@ def test_stopped_between_look_up_and_put_and_woken_after_the_successors_clean_up
         "cleaned",
         "acked 6 6",
     ]
-    assert live(tmp_path) == [f"new/{i}" for i in range(1, 7)]
+    assert live(where) == [f"new/{i}" for i in range(1, 7)]
 
 
-def test_stopped_between_look_up_and_put_while_the_slot_is_still_taken(host, tmp_path):
+def test_stopped_between_look_up_and_put_while_the_slot_is_still_taken(host, where):
     old = host("old", "write:put")
     assert old.said() == "owner 1 1"
     old.tell("write 1")
@@ -131,10 +147,11 @@ def test_stopped_between_look_up_and_put_while_the_slot_is_still_taken(host, tmp
     assert new.do("write 1") == "acked 1 1"
     assert old.do("").startswith("moved")
     assert new.do("write 1") == "acked 2 2"
-    assert live(tmp_path) == ["new/1", "new/2"]
+    assert live(where) == ["new/1", "new/2"]
 
 
-def test_stopped_between_writing_files_and_commit(host, tmp_path):
+@anywhere
+def test_stopped_between_writing_files_and_commit(host, where):
     """Its commit is rebased behind the successor's: the row is in storage, and does not count."""
     old = host("old", "write:written")
     assert old.said() == "owner 1 1"
@@ -146,11 +163,11 @@ def test_stopped_between_writing_files_and_commit(host, tmp_path):
     refusal = old.do("")
     assert "built on version 3 landed at 7" in refusal
     assert new.do("write 1").startswith("moved")  # it cannot tell whose version that was: looked up again
-    assert live(tmp_path)[0] == "new/1"
-    assert "old/1" not in live(tmp_path)
+    assert live(where)[0] == "new/1"
+    assert "old/1" not in live(where)
 
 
-def test_stopped_before_open(host, tmp_path):
+def test_stopped_before_open(host, where):
     first = host("first")
     assert first.said() == "owner 1 1"
     assert first.do("write 1") == "acked 1 1"
@@ -165,12 +182,12 @@ def test_stopped_before_open(host, tmp_path):
     slow.tell("")
     assert slow.said().startswith("moved")
     # its late open lies behind the new owner's, which therefore is looked up again, with all it was promised
-    before = live(tmp_path)
+    before = live(where)
     assert before[0] == "first/1"
     assert len(before) == int(start) - 1
 
 
-def test_killed_between_claim_and_open(host, tmp_path):
+def test_killed_between_claim_and_open(host, where):
     first = host("first")
     assert first.said() == "owner 1 1"
     assert first.do("write 2") == "acked 1 2"
@@ -181,10 +198,10 @@ def test_killed_between_claim_and_open(host, tmp_path):
     new = host("new")
     assert new.said() == "owner 3 4"  # the refused row landed before this owner's claim: it counts
     assert new.do("write 1") == "acked 4 4"
-    assert live(tmp_path) == ["first/1", "first/2", "first/3", "new/4"]
+    assert live(where) == ["first/1", "first/2", "first/3", "new/4"]
 
 
-def test_of_two_live_owners_the_older_ones_reads_and_writes_stop(host, tmp_path):
+def test_of_two_live_owners_the_older_ones_reads_and_writes_stop(host, where):
     old = host("old")
     assert old.said() == "owner 1 1"
     assert [old.do("write 1") for _ in range(3)] == ["acked 1 1", "acked 2 2", "acked 3 3"]
@@ -192,20 +209,20 @@ def test_of_two_live_owners_the_older_ones_reads_and_writes_stop(host, tmp_path)
     assert new.said() == "owner 2 4"
     assert old.do("confirm").startswith("moved")
     assert new.do("write 1") == "acked 4 4"
-    assert live(tmp_path) == ["old/1", "old/2", "old/3", "new/4"]
+    assert live(where) == ["old/1", "old/2", "old/3", "new/4"]
 
 
-def test_files_that_cannot_grow(host, tmp_path):
+def test_files_that_cannot_grow(host, where):
     writer = host("writer")
     assert writer.said() == "owner 1 1"
     assert writer.do("write 2") == "acked 1 2"
     assert writer.do("limit 2000") == "limited"
     assert writer.do("write 200").startswith("unavailable storage failed to append to the journal")
-    assert live(tmp_path) == ["writer/1", "writer/2"]
+    assert live(where) == ["writer/1", "writer/2"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounts a small file system")
-def test_a_full_disk(host, tmp_path):
+def test_a_full_disk(host, where, tmp_path):
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=600k", "none", str(tmp_path)], check=True)
     try:
         writer = host("writer")
@@ -224,12 +241,13 @@ def test_a_full_disk(host, tmp_path):
         with pytest.raises(Unavailable, match="No space left on device"):
             Owner(store, SystemClock(), "next").activate()
         subprocess.run(["mount", "-o", "remount,size=60m", str(tmp_path)], check=True)
-        assert live(tmp_path)[:acked] == [f"writer/{i}" for i in range(1, acked + 1)]
+        assert live(where)[:acked] == [f"writer/{i}" for i in range(1, acked + 1)]
     finally:
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
-def test_killed_at_random_moments(host, tmp_path):
+@pytest.mark.parametrize("where", ["folder", pytest.param("s3", marks=pytest.mark.slow)], indirect=True)
+def test_killed_at_random_moments(host, where):
     """Writers that are killed in the middle of anything: what they acknowledged is there, once, in order."""
     rng = random.Random(7)
     acked = []
@@ -246,7 +264,7 @@ def test_killed_at_random_moments(host, tmp_path):
         while answer := writer.said():
             if answer.startswith("acked"):
                 acked += [f"w{round_}/{s}" for s in range(int(answer.split()[1]), int(answer.split()[2]) + 1)]
-    found = live(tmp_path)
+    found = live(where)
     assert len(set(found)) == len(found)
     assert [x for x in found if x in set(acked)] == acked
     assert len(acked) > 6

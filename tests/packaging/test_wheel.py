@@ -57,6 +57,8 @@ def test_a_driver_beside_packages_of_the_same_names(tmp_path: Path):
         str(wheel),
     ]
     _run(*pip, cwd=tmp_path)
+    shipped = {p.name for p in (installed / "cluster" / "deploy").iterdir()}
+    assert shipped == {p.name for p in (ROOT / "cluster" / "deploy").iterdir()}
     for name in ("actors", "cluster"):
         (project / name).mkdir(parents=True)
         (project / name / "__init__.py").write_text(f"WHOSE = 'their {name}'\n")

@@ -13,6 +13,7 @@ from typer.testing import CliRunner
 
 from cluster.cli.app import app
 from cluster.cli.examples import example_path, load_example
+from memos_ray import MemOS
 
 pytestmark = pytest.mark.ray
 
@@ -70,6 +71,22 @@ def test_a_memory_from_add_to_history(system):
     (step,) = run("history", memory_id, "-c", "bees")["results"]
     assert (step["op"], step["item"]["version"]) == ("add", 1)
     assert "add" in table("history", memory_id, "-c", "bees")
+
+
+def test_registered_cubes_are_listed_filtered_and_paged(system):
+    for cube in ("list:a", "list:b", "list:c"):
+        run("add", "something to remember", "-c", cube)
+    listed = run("cubes", "--prefix", "list:")
+    assert [c["cube_id"] for c in listed] == ["list:a", "list:b", "list:c"]
+    assert {(c["embedder"], c["state"], c["owner"], tuple(c["grants"])) for c in listed} == {
+        ("hash", "active", "", ())
+    }
+    assert [c["cube_id"] for c in run("cubes", "--prefix", "list:", "--limit", "1", "--after", "list:a")] == [
+        "list:b"
+    ]
+    assert run("cubes", "--owner", "nobody") == run("cubes", "--embedder", "another") == []
+    assert "list:c" in table("cubes")
+    assert run("cubes", "--embedder", "", code=2)["error"]["argument"] == "embedder"
 
 
 def test_the_same_op_id_adds_once_and_refuses_another_text(system):
@@ -140,6 +157,64 @@ def test_export_and_import_keep_every_version(system):
         damaged.seek(-200, os.SEEK_END)
         damaged.truncate()
     assert run("import", file, "-c", "newer", code=7)["error"]["type"] == "Corrupt"
+
+
+def test_back_up_lose_everything_and_restore(system):
+    added = run("add", "The spare key is under the fern.", "-c", "kept", "--op-id", "kept-1")
+    run("add", "The fern needs water.", "-c", "other-kept")
+    place = f"{system}/backups/1"
+    taken = run("backup", place, "--skew", "0.05")
+    assert taken["backup"] == place
+    assert taken["cubes"] >= 2
+    assert run("verify-backup", place)["problems"] == []
+    assert "cubes" in table("verify-backup", place, "--checksums-only")
+
+    with MemOS() as memory:
+        memory.delete_all(cube_id="kept")
+        memory.add("Only since then.", cube_id="other-kept")
+    assert run("get", "--all", "-c", "kept")["results"] == []
+    assert run("restore", place, "-c", "kept", code=4)["error"]["type"] == "Conflict"
+    restored = run("restore", place, "-c", "kept", "--replace")
+    assert (restored["restored"], restored["results"][0]["rows"]) == (1, 1)
+    (memory_found,) = run("get", "--all", "-c", "kept")["results"]
+    assert memory_found["id"] == added["results"][0]["id"]
+    assert run("search", "where is the key?", "-c", "kept")["results"][0]["id"] == memory_found["id"]
+    again = run("add", "The spare key is under the fern.", "-c", "kept", "--op-id", "kept-1")
+    assert again["results"] == added["results"]
+    assert run("restore", place, "-c", "kept", "--replace")["unchanged"] == 1
+    assert len(run("get", "--all", "-c", "other-kept")["results"]) == 2
+
+    run("restore", place, "-c", "other-kept", "--as", "second-kept")
+    assert [m["memory"] for m in run("get", "--all", "-c", "second-kept")["results"]] == [
+        "The fern needs water."
+    ]
+    assert "changed" in table("restore", place, "-c", "kept", "--replace")
+
+    following = run("backup", f"{system}/backups/2", "--since", place, "--skew", "0.05")
+    assert following["bases"][0]["cubes"] >= 1
+    with open(f"{place}/bundles/000000.zip", "r+b") as damaged:
+        damaged.truncate(100)
+    assert run("verify-backup", place, code=7)["problems"]
+    assert run("restore", place, "-c", "kept", "--as", "third-kept", code=7)["error"]["type"] == "Corrupt"
+    assert run("verify-backup", f"{system}/nowhere", code=2)["error"]["type"] == "Invalid"
+
+
+def test_a_cube_goes_back_in_time_and_forward_again(system):
+    run("add", "Monday.", "-c", "days")
+    (monday,) = run("get", "--all", "-c", "days")["results"]
+    run("add", "Tuesday.", "-c", "days")
+    back = run("rewind", "-c", "days", "--at", monday["recorded_at"])
+    assert back["outcome"] == "restored"
+    assert [m["memory"] for m in run("get", "--all", "-c", "days")["results"]] == ["Monday."]
+    run("rewind", "-c", "days", "--incarnation", back["previous"])
+    assert len(run("get", "--all", "-c", "days")["results"]) == 2
+    run("rewind", "-c", "days", "--at", monday["recorded_at"], "--as", "monday")
+    assert [m["memory"] for m in run("get", "--all", "-c", "monday")["results"]] == ["Monday."]
+    assert run("rewind", code=2)["error"]["argument"] == "cube"
+    assert run("rewind", "--all", code=2)["error"]["argument"] == "at"
+    assert "outcome" in table(
+        "rewind", "--all", "--at", run("get", "--all", "-c", "days")["results"][1]["recorded_at"]
+    )
 
 
 def test_status_shows_who_holds_what_and_a_killed_cube_answers_again(system):

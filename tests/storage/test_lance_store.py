@@ -3,12 +3,14 @@
 import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from errno import EACCES, EIO, ENOSPC
 from pathlib import Path
 
 import lance
 import pyarrow as pa
 import pytest
+from s3_server import Proxy
 
 from memos_ray.clock import SystemClock
 from memos_ray.cube import creating, durable
@@ -17,6 +19,7 @@ from memos_ray.cube.owner import Owner
 from memos_ray.cube.packing import STORED, stored_table
 from memos_ray.cube.rows import SCHEMA_VERSION_KEY, JournalRow, Op
 from memos_ray.errors import Corrupt, Moved, SchemaTooNew, Unavailable
+from memos_ray.storage.options import storage_options
 from memos_ray.testing.memory_store import MemoryStore
 
 
@@ -50,7 +53,7 @@ def write(owner, count=1):
     owner.write(rows(owner.epoch, owner.next_seq, count))
 
 
-@pytest.fixture(params=["folder", "object store", "memory"])
+@pytest.fixture(params=["folder", "object store", "s3", "memory"])
 def stores(request, path):
     """Makes stores of one log, as several processes would see it."""
     if request.param == "memory":
@@ -58,7 +61,21 @@ def stores(request, path):
         return first.another
     if request.param == "object store":  # Lance's code for object stores, on a folder
         path = f"file-object-store://{path}"
+    if request.param == "s3":
+        root = request.getfixturevalue("s3_root")
+        return lambda: opened(
+            f"{root}/memories.lance", storage_options=storage_options(root), durability="power"
+        )
     return lambda: opened(path)
+
+
+@pytest.fixture(params=["folder", "s3"])
+def anywhere(request, path):
+    """(path, options) of a log that is not there yet."""
+    if request.param == "folder":
+        return path, None
+    root = request.getfixturevalue("s3_root")
+    return f"{root}/memories.lance", storage_options(root)
 
 
 def test_an_owner_writes_and_the_next_one_reads_it(stores):
@@ -180,17 +197,32 @@ def test_compaction_leaves_large_settled_fragments_alone(path):
     assert len(left) == 3  # what came before it, itself, and what came after it
 
 
-def test_many_processes_create_the_same_table(path):
+def test_many_processes_create_the_same_table(anywhere):
+    path, options = anywhere
     barrier = threading.Barrier(4)
 
-    def create():
-        store = LanceStore(path)
+    def create(n):
         barrier.wait()
-        store.open()
-        return store.latest()
+        dataset, made = creating.create_or_open(f"{path}/{n}", STORED.empty_table(), options)
+        return dataset.version, made
 
     with ThreadPoolExecutor(4) as pool:
-        assert [f.result() for f in [pool.submit(create) for _ in range(4)]] == [1] * 4
+        for n in range(5):
+            results = [f.result() for f in [pool.submit(create, n) for _ in range(4)]]
+            assert sorted(results) == [(1, False)] * 3 + [(1, True)]
+
+
+def test_a_table_with_rows_is_created_once(anywhere):
+    path, options = anywhere
+    barrier = threading.Barrier(4)
+
+    def create(i):
+        barrier.wait()
+        return creating.create_or_open(path, rows(1, i), options)[1]
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sorted(f.result() for f in [pool.submit(create, i) for i in range(4)]) == [False] * 3 + [True]
+    assert lance.dataset(path, storage_options=options).count_rows() == 1
 
 
 def test_a_file_that_vanishes_is_looked_for_at_the_latest_version(path):
@@ -320,30 +352,95 @@ class FailsOnce:
             raise self.error
 
 
-def test_who_stalls_while_creating_wipes_nothing(path):
+def test_who_stalls_while_creating_wipes_nothing(anywhere):
     """Lance's own create, stalled between its two looks for a dataset, would replace all rows."""
-    written = threading.Event()
+    path, options = anywhere
+    at_put, written = threading.Event(), threading.Event()
 
-    def first(version):
+    @contextmanager
+    def stall(version):
+        assert version == 1
+        at_put.set()
         assert written.wait(20)
-        return creating._only_version_1(version)
+        yield
 
     def late():
-        return lance.write_dataset(STORED.empty_table(), path, commit_lock=first)
+        return creating.create_or_open(path, STORED.empty_table(), options, commit_lock=stall)
 
     with ThreadPoolExecutor(1) as pool:
         stalled = pool.submit(late)
         try:
-            owner = owner_of(opened(path))
+            assert at_put.wait(20)
+            owner = owner_of(opened(path, storage_options=options))
             write(owner)
         finally:
             written.set()
-        with pytest.raises(OSError, match="already exists"):
-            stalled.result()
-    with pytest.raises(OSError, match="created this table first"):
-        lance.write_dataset(rows(9, 9), path, mode="overwrite", commit_lock=creating._only_version_1)
+        dataset, made = stalled.result()
+        assert (dataset.version, made) == (4, False)
     write(owner)
-    assert Owner(opened(path), SystemClock(), "b").activate()["seq"].to_pylist() == [1, 2]
+    following = Owner(opened(path, storage_options=options), SystemClock(), "b")
+    assert following.activate()["seq"].to_pylist() == [1, 2]
+
+
+def test_who_stalls_while_creating_until_the_first_version_was_cleaned_up_wipes_nothing(anywhere):
+    path, options = anywhere
+    at_put, cleaned = threading.Event(), threading.Event()
+
+    @contextmanager
+    def stall(version):
+        at_put.set()
+        assert cleaned.wait(20)
+        yield
+
+    with ThreadPoolExecutor(1) as pool:
+        stalled = pool.submit(creating.create_or_open, path, STORED.empty_table(), options, commit_lock=stall)
+        try:
+            assert at_put.wait(20)
+            owner = owner_of(opened(path, storage_options=options))
+            write(owner)
+            owner.clean_up(0)
+        finally:
+            cleaned.set()
+        assert stalled.result()[0].version == 4  # its own version 1 was put, and is not the latest
+    write(owner)
+    following = Owner(opened(path, storage_options=options), SystemClock(), "b")
+    assert following.activate()["seq"].to_pylist() == [1, 2]
+
+
+def test_a_commit_held_up_on_its_way_to_the_store_is_refused_there(s3_server, s3_root, monkeypatch):
+    """The real conditional put: no lock of Lance's is in between."""
+    held, over = threading.Event(), threading.Event()
+
+    def hold(method, where):
+        if method == "PUT" and where.endswith(".manifest") and armed:
+            armed.clear()
+            held.set()
+            assert over.wait(20)
+
+    armed = []
+    proxy = Proxy(s3_server.endpoint, before=hold)
+    try:
+        path, direct = f"{s3_root}/memories.lance", storage_options(s3_root)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", proxy.endpoint)
+        old = owner_of(opened(path, storage_options=storage_options(s3_root)))
+        write(old)
+        armed.append(True)
+        with ThreadPoolExecutor(1) as pool:
+            late = pool.submit(write, old)
+            try:
+                assert held.wait(20)
+                new = owner_of(opened(path, storage_options=direct), "new")
+                write(new)
+            finally:
+                over.set()
+            with pytest.raises(Moved):
+                late.result()
+        write(new)
+        assert Owner(opened(path, storage_options=direct), SystemClock(), "c").activate()[
+            "seq"
+        ].to_pylist() == [1, 2, 3]
+    finally:
+        proxy.stop()
 
 
 @pytest.mark.parametrize("point", ["written", "put", "landed"])

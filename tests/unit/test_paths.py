@@ -11,7 +11,6 @@ from memos_ray.cube.paths import (
     encode_id,
     incarnation_folder,
     journal_path,
-    registry_shard,
     vectors_path,
 )
 from memos_ray.errors import Invalid
@@ -85,7 +84,3 @@ def test_an_incarnation_is_a_uuid(incarnation):
 def test_an_empty_id_is_refused():
     with pytest.raises(Invalid, match="empty"):
         encode_id("")
-
-
-def test_shards_are_used():
-    assert {registry_shard(f"user:{i}") for i in range(200)} == set(range(8))

@@ -13,6 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from memos_ray.cube.arrow_sizes import decoded_bytes
 from memos_ray.cube.opening import write_incarnation
 from memos_ray.cube.portable import check_rows, read_memcube, write_memcube
 from memos_ray.errors import Corrupt, Invalid, MemosError, SchemaTooNew
@@ -137,11 +138,19 @@ def archive(path: Path, manifest: Any, data: bytes, compression: int = zipfile.Z
         file.writestr("journal.arrow", data)
 
 
-def ipc(table: pa.Table) -> bytes:
+def ipc(table: pa.Table, compression: str | None = None) -> bytes:
     sink = io.BytesIO()
-    with pa.ipc.new_stream(sink, table.schema) as writer:
+    options = pa.ipc.IpcWriteOptions(compression=compression)
+    with pa.ipc.new_stream(sink, table.schema, options=options) as writer:
         writer.write_table(table)
     return sink.getvalue()
+
+
+def size_of(data: bytes) -> int:
+    try:
+        return decoded_bytes(data)
+    except (pa.ArrowException, OSError, ValueError):
+        return 0
 
 
 def manifest_of(table: pa.Table, data: bytes, **changes: Any) -> dict[str, Any]:
@@ -152,6 +161,7 @@ def manifest_of(table: pa.Table, data: bytes, **changes: Any) -> dict[str, Any]:
         "cube_id": "a",
         "created_at": datetime.now(UTC).isoformat(),
         "rows": table.num_rows,
+        "decoded_bytes": size_of(data),
         "sha256": {"journal.arrow": hashlib.sha256(data).hexdigest()},
     } | changes
 
@@ -166,6 +176,9 @@ BAD_MANIFESTS: list[tuple[dict[str, Any], type[MemosError]]] = [
     ({"cube_id": ""}, Invalid),
     ({"rows": "many"}, Invalid),
     ({"rows": 1}, Corrupt),
+    ({"decoded_bytes": None}, Invalid),
+    ({"decoded_bytes": 1}, Corrupt),
+    ({"decoded_bytes": 1 << 40}, Corrupt),
     ({"sha256": "x"}, Invalid),
     ({"sha256": {}}, Invalid),
     ({"sha256": {"journal.arrow": "x"}}, Corrupt),
@@ -180,7 +193,7 @@ def test_manifests_of_the_wrong_shape(table: pa.Table, tmp_path: Path):
         archive(path, manifest_of(table, data, **changes), data)
         with pytest.raises(error):
             read_memcube(path)
-    for key in ("sha256", "rows", "version", "schema_version", "cube_id", "format"):
+    for key in ("sha256", "rows", "version", "schema_version", "cube_id", "format", "decoded_bytes"):
         archive(path, {k: v for k, v in manifest_of(table, data).items() if k != key}, data)
         with pytest.raises(Invalid):
             read_memcube(path)
@@ -210,6 +223,54 @@ def test_members_are_stored_and_no_larger_than_the_file(table: pa.Table, tmp_pat
         file.writestr("manifest.json", json.dumps(manifest_of(table, data)))
     with pytest.raises(Invalid, match=r"no journal\.arrow"):
         read_memcube(path)
+
+
+def bomb(table: pa.Table, characters: int) -> pa.Table:
+    """A cube whose texts are one letter, over and over."""
+    return changed(table, "text", "a" * (characters // table.num_rows))
+
+
+def test_sizes_are_told_from_the_headers(table: pa.Table):
+    for compression in (None, "lz4", "zstd"):
+        data = ipc(table, compression)
+        with pa.ipc.open_stream(data) as reader:
+            held = sum(
+                b.size
+                for column in reader.read_all().columns
+                for c in column.chunks
+                for b in c.buffers()
+                if b
+            )
+        assert held <= decoded_bytes(data) <= held + 64 * 8 * table.num_columns  # Arrow pads each buffer
+    flat = pa.table({"a": pa.array(["x"] * 9).dictionary_encode()})
+    with pytest.raises(ValueError, match="dictionary"):
+        decoded_bytes(ipc(flat))
+
+
+def test_a_small_file_cannot_take_much_memory(table: pa.Table, tmp_path: Path):
+    path = tmp_path / "x.memcube"
+    large = bomb(table, 100 << 20)
+    data = ipc(large, "lz4")
+    assert len(data) < 1 << 20
+    default = pa.default_memory_pool()
+    pool = pa.proxy_memory_pool(default)
+    for states in (size_of(data), 1 << 20, 60 << 20):
+        archive(path, manifest_of(large, data, decoded_bytes=states), data)
+        pa.set_memory_pool(pool)
+        try:
+            with pytest.raises(Corrupt):
+                read_memcube(path)
+        finally:
+            pa.set_memory_pool(default)
+    assert pool.max_memory() < 8 << 20
+
+
+def test_what_packs_too_well_is_written_so_that_it_can_be_read(table: pa.Table, tmp_path: Path):
+    path = tmp_path / "x.memcube"
+    large = bomb(table, 70 << 20)
+    manifest = write_memcube(path, "a", large)
+    assert path.stat().st_size > manifest["decoded_bytes"] > 64 << 20
+    assert read_memcube(path)[1].num_rows == large.num_rows
 
 
 def test_a_journal_that_cannot_be_read(table: pa.Table, tmp_path: Path):

@@ -1,0 +1,108 @@
+"""Counts the requests that a cube makes to an object store, and times it, on an S3 server on loopback.
+
+    PYTHONPATH=. python tests/measure_s3.py
+
+Counts are exact (a proxy on the way sees every request); times are of the server without the proxy, medians.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from s3_server import BUCKET, Proxy, Server, environment
+
+from memos_ray.config import Settings
+from memos_ray.testing.local import LocalCubes
+
+KINDS = ("GET", "HEAD", "LIST", "PUT", "POST", "DELETE")
+ITEMS, GROUP, TIMES, IDLE_S = 1_000, 100, 15, 60.0
+
+
+async def fill(root: str, settings: Settings) -> None:
+    async with LocalCubes(root, settings=settings) as cubes:
+        cube = await cubes.cube("c")
+        for start in range(0, ITEMS, 50):
+            await cube.add([f"Memory {start + i} of the {i}th jar of lemons." for i in range(50)])
+
+
+async def life(
+    root: str, measured: Callable[[str, Callable[[], Awaitable[object]]], Awaitable[None]], idle: bool
+) -> None:
+    settings = Settings()
+    await measured(
+        "make a cube, activate it, add 1,000 memories in 20 calls, passivate", lambda: fill(root, settings)
+    )
+    cubes = LocalCubes(root, settings=settings)
+    await measured(f"activate a cube of {ITEMS:,}", lambda: cubes.active("c"))
+    cube, active = await cubes.cube("c"), await cubes.active("c")
+    number = iter(range(10**9))
+
+    async def add() -> None:
+        await cube.add(f"Something new, number {next(number)}.")
+
+    async def group() -> None:
+        await asyncio.gather(*(add() for _ in range(GROUP)))
+
+    await add()
+    await asyncio.sleep(4)  # its vectors are stored, 2 s after
+    await measured("add, to its acknowledgement", add)
+    await measured("its vectors, once for all adds until none came for 2 s", lambda: asyncio.sleep(4))
+    await measured(f"{GROUP} adds at once, to the last acknowledgement", group)
+    await asyncio.sleep(4)
+    await measured("confirm the ownership", lambda: active._journal.confirm(latest=True))
+    await measured(
+        "search, ownership confirmed within the last second", lambda: cube.search("jar of lemons number 7")
+    )
+    for _ in range(8):
+        await add()
+    await asyncio.sleep(4)
+    await measured("compact and clean up", lambda: active._journal._compact())
+    if idle:
+        await measured("an idle active cube, a minute", lambda: asyncio.sleep(IDLE_S))
+    await measured("passivate", cubes.close)
+
+
+async def main() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        server = Server(Path(folder))
+        proxy = Proxy(server.endpoint)
+        try:
+            os.environ.update(environment(proxy.endpoint))
+            counted: dict[str, dict[str, int]] = {}
+
+            async def count(name: str, what: Callable[[], Awaitable[object]]) -> None:
+                proxy.counts.clear()
+                proxy.paths.clear()
+                await what()
+                counted[name] = dict(proxy.counts)
+                if os.environ.get("SHOW"):
+                    print(name, *proxy.paths, sep="\n    ")
+
+            await life(f"s3://{BUCKET}/counted", count, idle=True)
+            os.environ.update(environment(server.endpoint))
+            times: dict[str, list[float]] = {}
+
+            async def clock(name: str, what: Callable[[], Awaitable[object]]) -> None:
+                started = time.perf_counter()
+                await what()
+                times.setdefault(name, []).append((time.perf_counter() - started) * 1e3)
+
+            for i in range(int(os.environ.get("TIMES", TIMES))):
+                await life(f"s3://{BUCKET}/timed-{i}", clock, idle=False)
+        finally:
+            proxy.stop()
+            server.stop()
+    print("| |", " | ".join(KINDS), "| median ms |")
+    for name, counts in counted.items():
+        median = f"{statistics.median(times[name]):.0f}" if name in times else ""
+        print(f"| {name} |", " | ".join(str(counts.get(kind, 0)) for kind in KINDS), f"| {median} |")
+
+
+if __name__ == "__main__":
+    asyncio.run(main())

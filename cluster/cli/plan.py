@@ -204,7 +204,7 @@ def _answer(session: Session, made: SystemPlan) -> None:
         (
             "registry",
             size(made.registry_bytes),
-            f"{_number(made.registry_rows_per_shard)} rows in each of its shards",
+            f"{_number(made.registry_rows_per_table)} rows in each table of a cluster's",
         ),
         (
             "requests",
@@ -219,7 +219,7 @@ def _answer(session: Session, made: SystemPlan) -> None:
         (
             "registrations",
             f"{_number(made.registrations_per_s)} /s",
-            "at most, in each table of the registry",
+            "at most, one by one: a compare-and-set in each table of the registry",
         ),
         ("cost, nodes", f"{made.node_cost:,.0f}", "a month"),
         ("cost, requests", f"{made.request_cost:,.0f}", ""),

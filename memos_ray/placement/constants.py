@@ -58,7 +58,7 @@ CONSTANTS: Mapping[str, Constant] = {
     "answer_s": Constant(30e-3, "s", "docs/benchmarks.md, Retrieval: a search, client to client"),
     "node_found_dead_s": Constant(13.0, "s", "until Ray's defaults say that a node is gone"),
     # the directory
-    "locate_s": Constant(11.3e-3, "s", f"its processor, each activation, registry included; {_DIRECTORY}"),
+    "locate_s": Constant(7.5e-3, "s", f"its processor, each activation of a cube; {_DIRECTORY}"),
     "pulse_host_s": Constant(
         1.1e-3, "s", f"its processor, each host that it asks how it is: 2 and 10 idle hosts; {_DIRECTORY}"
     ),

@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from memos_ray.errors import Invalid
 from memos_ray.placement.constants import CONSTANTS, values
 from memos_ray.placement.pool import SAFETY
-from memos_ray.placement.shards import SHARDS
+from memos_ray.placement.shards import TABLES
 
 _MONTH_S = 730 * 3600.0
 _DIRECTORY_SHARE = (
@@ -126,10 +126,10 @@ class SystemPlan:
     puts_per_s: float
     gets_per_s: float
     registry_bytes: float
-    registry_rows_per_shard: float
+    registry_rows_per_table: float  # in each cluster
     directory_busy: float  # of one core, all cells together
     commit_s: float
-    registrations_per_s: float  # in a table of the registry
+    registrations_per_s: float  # at most, one by one, all tables of a cluster's registry together
     node_cost: float
     request_cost: float
     storage_cost: float
@@ -219,10 +219,10 @@ def _plan(d: Demand, k: Mapping[str, float]) -> SystemPlan:
         puts_per_s=puts,
         gets_per_s=gets,
         registry_bytes=d.cubes * k["registry_row_bytes"],
-        registry_rows_per_shard=d.cubes / SHARDS,
+        registry_rows_per_table=d.cubes / (TABLES * cells),
         directory_busy=sum(directory.values()),
         commit_s=k["append_s"] if d.root == "s3" else k["commit_s"],
-        registrations_per_s=1 / k["registry_commit_s"],
+        registrations_per_s=TABLES / k["registry_commit_s"],
         node_cost=nodes * d.node_price * _MONTH_S / 3600,
         request_cost=_MONTH_S * (puts * d.put_price + gets * d.get_price) / 1000 if prices else 0.0,
         storage_cost=storage / 1e9 * d.storage_price if prices else 0.0,

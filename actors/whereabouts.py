@@ -179,30 +179,36 @@ class Whereabouts:
         """Prepares the new host, then drains the old one and attaches: calls in between are told to retry.
 
         False if there is no room elsewhere. Whatever fails on the way, the next call activates the cube."""
-        cube = self._fleet.cubes.get(cube_id)
+        record = await self._catalogue.find(cube_id, create=False)
+        fleet = self._fleet
+        cube = fleet.cubes.get(cube_id)
         if cube is None:
             return False
-        record = await self._catalogue.find(cube_id, create=False)
+        had_own = cube_id in fleet.own
+        own = own or had_own  # one that has its own host keeps one
         if own:
-            self._fleet.own.add(cube_id)
+            fleet.own.add(cube_id)
         try:
             target = self._take_host(cube_id, only=only, avoid={cube.host})
         except MemosError as error:
-            self._fleet.own.discard(cube_id)
+            if not had_own:
+                fleet.own.discard(cube_id)
             log.info("cube %r stays where it is: %s", cube_id, error)
             return False
-        reserved = self._fleet.hosts[target]
-        reserved.reserved = True  # nobody else takes it, or ends it, while it comes up
+        fleet.reserve(target, cube_id)  # nobody else takes its place, or ends the host, meanwhile
         try:
             if not await self._hosts.answers(target, _ATTACH_TIMEOUT_S):
+                if not had_own:
+                    fleet.own.discard(cube_id)
                 return False
             await self.let_go(cube_id)
+            if own:
+                fleet.own.add(cube_id)
+            if await self._attach(record, target):
+                return True
         finally:
-            reserved.reserved = False
-        if own:
-            self._fleet.own.add(cube_id)
-        if not await self._attach(record, target):
-            await self._activate(record)
+            fleet.unreserve(target, cube_id)
+        await self._activate(record)
         return True
 
     def _located(self, cube_id: str) -> Located | None:

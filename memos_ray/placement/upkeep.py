@@ -41,7 +41,9 @@ def passivations(fleet: Fleet, policy: Policy, now: float) -> list[Passivate]:
     for node in fleet.nodes.values():
         for cube in _relief(fleet, policy, node, now):
             found[cube.cube_id] = Passivate(cube.cube_id, "memory")
-    idle = [c for c in fleet.cubes.values() if now - c.used_at >= policy.idle_s and not c.changing]
+    hosts = (host for host in fleet.hosts.values() if now - host.oldest >= policy.idle_s)
+    cubes = (cube for host in hosts for cube in host.cubes.values())
+    idle = [c for c in cubes if now - c.used_at >= policy.idle_s and not c.changing]
     for cube in sorted(idle, key=lambda c: (c.used_at, c.cube_id)):
         found.setdefault(cube.cube_id, Passivate(cube.cube_id, "idle"))
     return list(islice(found.values(), policy.changes))
@@ -52,8 +54,9 @@ def _relief(fleet: Fleet, policy: Policy, node: Node, now: float) -> Iterator[Cu
     if room(fleet, policy, node):
         return
     excess = fleet.used_bytes(node.node_id) - policy.relieve_to * policy.memory_share * node.memory_bytes
-    cubes = [c for host in fleet.on(node.node_id) for c in host.cubes.values() if not c.changing]
-    for cube in sorted(cubes, key=lambda c: (c.used_at, c.cube_id)):
+    cubes = [c for host in fleet.on(node.node_id) for c in host.cubes.values()]
+    excess -= sum(fleet.bytes_of(c) for c in cubes if c.changing)  # most of them are on their way out
+    for cube in sorted((c for c in cubes if not c.changing), key=lambda c: (c.used_at, c.cube_id)):
         if excess <= 0:
             return
         excess -= fleet.bytes_of(cube)
@@ -88,7 +91,7 @@ def _own_host(fleet: Fleet, policy: Policy, now: float) -> Iterator[Move]:
     if policy.cubes_per_actor == 1:
         return
     for host in fleet.hosts.values():
-        if len(host.cubes) < 2:
+        if len(host.cubes) < 2 or (host.largest <= policy.own_items and host.busy <= policy.own_busy):
             continue
         for cube in host.cubes.values():
             if cube.changing:
@@ -121,13 +124,15 @@ def _spread(fleet: Fleet, policy: Policy, now: float) -> Iterator[Move]:
     high = max(nodes, key=lambda node: (loads[node.node_id], node.node_id))
     low = min(nodes, key=lambda node: (loads[node.node_id], node.node_id))
     difference = loads[high.node_id] - loads[low.node_id]
-    if difference <= policy.spread:
-        return
+    if difference <= policy.spread or any(host.coming for host in fleet.on(low.node_id)):
+        return  # what is on its way there is seen once it has come
     left = _GAIN * difference
     limit = max(policy.memory_share * low.memory_bytes, 1.0)
     for host in sorted(fleet.on(high.node_id), key=lambda h: h.name):
         for cube in _busiest(host, policy, now):
-            weight = max(fleet.bytes_of(cube) / limit, cube.busy / max(low.cpus, 1.0))
+            # One that is alone takes a process there, and its old one goes.
+            taken = fleet.bytes_of(cube) if len(host.cubes) > 1 else host.uss_bytes
+            weight = max(taken / limit, cube.busy / max(low.cpus, 1.0))
             if 0 < weight <= left:
                 left -= weight
                 yield Move(cube.cube_id, "spread", node_id=low.node_id)

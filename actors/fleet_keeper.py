@@ -47,6 +47,7 @@ class FleetKeeper:
         self._nodes_at = float("-inf")
         self._took_s = 0.0  # that a host takes to answer, smoothed
         self._asked: dict[str, asyncio.Task[None]] = {}
+        self._failing: dict[str, float] = {}  # hosts that cannot be reached, and since when
         self.clocks: dict[
             str, float
         ] = {}  # by host: how far its clock is ahead of this process's, in seconds
@@ -131,16 +132,19 @@ class FleetKeeper:
         patience_s = self._patience_s() if host.ready else _START_TIMEOUT_S
         asked_at, asked_clock = time.monotonic(), time.time()
         try:
-            info: HostInfo = await answer(
-                handle.pulse.remote(), max(0.05, host.seen_at + patience_s - asked_at)
-            )
+            # Since it was asked, not since it was seen: this process may have been stopped itself.
+            info: HostInfo = await answer(handle.pulse.remote(), patience_s)
         except ray.exceptions.ActorDiedError as error:
             self.give_up(name, f"it died: {_first_line(error)}", kind="died")
         except (TimeoutError, ray.exceptions.RayError) as error:
-            if time.monotonic() - host.seen_at >= patience_s and self._fleet.hosts.get(name) is host:
+            since = self._failing.setdefault(
+                name, asked_at
+            )  # what is unavailable says so at once, and may come back
+            if time.monotonic() - since >= patience_s and self._fleet.hosts.get(name) is host:
                 why = f"silent for {patience_s:g} s: {_first_line(error)}"
                 self.give_up(name, why, kind="silent", silent=True)
         else:
+            self._failing.pop(name, None)
             if name in self._handles:
                 self._took_s += _SMOOTHING * (time.monotonic() - asked_at - self._took_s)
                 known = self._infos.get(name)

@@ -68,6 +68,9 @@ class Ticking:
         for end in pool.drop(self._fleet, self._policy, now):
             self._hosts.end(end.host)
         self.fill_pool()
+        for name in upkeep.worn_out(self._fleet, self._policy):
+            log.info("host %s is to end: it keeps memory of cubes that have left", name)
+            self._fleet.hosts[name].leaving = True
         begun = {task.get_name() for task in self._changes}
         for passivation in upkeep.passivations(self._fleet, self._policy, now):
             if passivation.cube_id not in begun:

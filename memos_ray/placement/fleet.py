@@ -74,6 +74,9 @@ class Host:
     oldest: float = float("inf")  # no cube of it was used longer ago
     uss_bytes: int = 0
     blank_bytes: int = 0  # what it took before it held anything
+    items: int = 0  # of all its cubes
+    most_items: int = 0  # that it ever held…
+    most_bytes: int = 0  # …and took beyond a blank one
     seen_at: float = 0.0
 
     @property
@@ -87,6 +90,16 @@ class Host:
         self.busy = sum([cube.busy for cube in cubes]) + sum(self.coming.values())
         self.largest = max([cube.items for cube in cubes], default=0)
         self.oldest = min([cube.used_at for cube in cubes], default=float("inf"))
+        self.items = sum([cube.items for cube in cubes])
+        self.most_items = max(self.most_items, self.items)
+
+    @property
+    def kept(self) -> float:
+        """Of what it took at most, the share that it keeps for cubes which have left: allocators give little back."""
+        if not self.most_items or not self.most_bytes:
+            return 0.0
+        taken = max(0, self.uss_bytes - self.blank_bytes) / self.most_bytes
+        return max(0.0, taken - self.items / self.most_items)
 
 
 class Fleet:
@@ -208,6 +221,8 @@ class Fleet:
             cube.epoch, cube.items, cube.calls, cube.busy_s = use.epoch, use.items, use.calls, use.busy_s
             cube.used_at = now - use.idle_s
         host.count()
+        if host.held:
+            host.most_bytes = max(host.most_bytes, uss_bytes - host.blank_bytes)
 
     def _unassign(self, name: str) -> None:
         for shard in [s for s, host in self.shards.items() if host == name]:

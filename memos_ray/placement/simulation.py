@@ -297,6 +297,8 @@ class Simulation:
         self._fill_pool()
         for passivation in upkeep.passivations(self.fleet, self.policy, self.now):
             self._begin(passivation.cube_id, self._passivate, passivation)
+        for name in upkeep.worn_out(self.fleet, self.policy):
+            self.fleet.hosts[name].leaving = True
         for move in upkeep.moves(self.fleet, self.policy, self.now):
             self._begin(move.cube_id, self._move, move)
         self.recorder.sample(

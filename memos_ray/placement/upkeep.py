@@ -14,6 +14,7 @@ from memos_ray.placement.fleet import Cube, Fleet, Host, Node
 from memos_ray.placement.place import load, room, usable
 from memos_ray.placement.policy import Policy
 
+_WORN = 0.25  # share of its largest size that a host may keep for nothing
 _GAIN = 0.5  # of the difference of two nodes' loads that one move may carry over: more would swing back
 
 
@@ -35,6 +36,19 @@ class Move:
     own: bool = False
 
 
+def worn_out(fleet: Fleet, policy: Policy) -> list[str]:
+    """Hosts to let go as a whole, one a node, where memory is short: those that keep most for cubes which have left.
+    Whoever marks one `leaving` has its cubes passivated, and the process ended."""
+    found = []
+    for node in fleet.nodes.values():
+        if room(fleet, policy, node) or any(host.leaving for host in fleet.on(node.node_id)):
+            continue
+        worst = max(fleet.on(node.node_id), key=lambda h: (h.kept * h.most_bytes, h.name), default=None)
+        if worst is not None and worst.cubes and worst.kept > _WORN:
+            found.append(worst.name)
+    return found
+
+
 def passivations(fleet: Fleet, policy: Policy, now: float) -> list[Passivate]:
     """Cubes to let go, at most `policy.changes`: first where memory is short, then those idle for too long."""
     found: dict[str, Passivate] = {}
@@ -50,9 +64,13 @@ def passivations(fleet: Fleet, policy: Policy, now: float) -> list[Passivate]:
 
 
 def _relief(fleet: Fleet, policy: Policy, node: Node, now: float) -> Iterator[Cube]:
-    """The cubes of a node that has too little memory left, longest unused first, until it would have enough."""
+    """The cubes of a node that has too little memory left, longest unused first, until it would have enough; before
+    them those of hosts that are leaving: to move these needs room."""
     if room(fleet, policy, node):
         return
+    for host in fleet.on(node.node_id):
+        if host.leaving:
+            yield from (cube for cube in host.cubes.values() if not cube.changing)
     excess = fleet.used_bytes(node.node_id) - policy.relieve_to * policy.memory_share * node.memory_bytes
     cubes = [c for host in fleet.on(node.node_id) for c in host.cubes.values()]
     excess -= sum(fleet.bytes_of(c) for c in cubes if c.changing)  # most of them are on their way out

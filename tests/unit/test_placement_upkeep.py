@@ -4,7 +4,7 @@ from placement_made import ALONE, GB, MB, PACKED, fleet_of, hold, host_on, repor
 
 from memos_ray.placement.fleet import CubeUse, Node
 from memos_ray.placement.policy import Policy
-from memos_ray.placement.upkeep import Move, Passivate, moves, passivations
+from memos_ray.placement.upkeep import Move, Passivate, moves, passivations, worn_out
 
 
 def test_idle_cubes_go_longest_unused_first_and_so_many_a_tick():
@@ -180,3 +180,25 @@ def test_a_cube_that_came_up_anew_begins_its_counters_again():
     assert fleet.cubes["c"].busy == 0.0
     assert fleet.hosts["h1"].busy == 0.0
     fleet.pulse("no such host", 0, (), 111.0)
+
+
+def test_a_host_that_keeps_memory_of_cubes_that_left_is_let_go_where_memory_is_short():
+    fleet, policy = fleet_of(["a"], memory=1 * GB), Policy(cubes_per_actor=100, changes=8)  # 600 MB
+    for name in ("worn", "full"):
+        host_on(fleet, name, bytes_=100 * MB)
+        for i in range(4):
+            hold(fleet, name, f"{name}-{i}", now=0.0)
+        uses = [CubeUse(f"{name}-{i}", "", 1, 100, 1, 0.0, 5.0) for i in range(4)]
+        fleet.pulse(name, 350 * MB, uses, 10.0)
+    assert worn_out(fleet, policy) == []  # memory is short, and all of it is of use
+    for i in range(3):
+        fleet.gone(f"worn-{i}")
+    fleet.pulse("worn", 330 * MB, [CubeUse("worn-3", "", 1, 100, 1, 0.0, 1.0)], 11.0)
+    assert worn_out(fleet, policy) == ["worn"]
+    fleet.hosts["worn"].leaving = True
+    assert worn_out(fleet, policy) == []  # one at a time
+    assert passivations(fleet, policy, 12.0)[0] == Passivate(
+        "worn-3", "memory"
+    )  # though others are idle for longer
+    fleet.pulse("full", 100 * MB, (), 13.0)
+    assert worn_out(fleet, Policy(cubes_per_actor=100)) == []

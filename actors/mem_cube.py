@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import threading
 import time
 import weakref
 from dataclasses import dataclass, field
@@ -21,6 +22,7 @@ from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
 from memos_ray.cube.cube import READING, VERBS, MemCube
 from memos_ray.cube.opening import open_cube
+from memos_ray.cube.warming import warm_up
 from memos_ray.errors import Invalid, MemosError, Moved, Overloaded
 from memos_ray.placement.fleet import CubeUse
 from memos_ray.process import release_memory, uss_bytes
@@ -53,6 +55,10 @@ class MemCubeActor:
     """
 
     def __init__(self, name: str, settings: Settings, embedder: Any) -> None:
+        # Before it is ready, and before anything is counted. In a thread: this one may have an event loop already.
+        warming = threading.Thread(target=warm_up, args=(settings,))
+        warming.start()
+        warming.join()
         self._name = name
         self._settings = settings
         self._embedder = RemoteEmbedder(embedder)

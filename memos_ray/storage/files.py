@@ -30,6 +30,8 @@ _CHUNK = 8 << 20
 _UPLOAD = 8 << 20
 """Bytes held of a file that is being written to an object store: up to them it is one put, else an upload in parts."""
 
+_BEYOND = "416 Range Not Satisfiable"  # what stores answer to who asks for bytes after the last
+
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
@@ -105,8 +107,8 @@ class Files:
 
             try:
                 return bytes(obstore.get_range(self._store(), key, start=offset, length=size))
-            except obstore.exceptions.BaseError:
-                if offset >= obstore.head(self._store(), key)["size"]:  # which stores call an error
+            except obstore.exceptions.BaseError as error:
+                if _BEYOND in str(error):
                     return b""
                 raise
 
@@ -275,7 +277,7 @@ class _Writer:
     def write(self, data: Buffer, /) -> int:
         """Appends; returns how many."""
         with self._files._failures(self._doing):
-            return self._file.write(data)
+            return self._file.write(memoryview(data).cast("B"))  # as stores want it, whatever it is a buffer of
 
 
 def _of_a_store(error: Exception) -> bool:

@@ -84,8 +84,9 @@ def test_the_index_answers_as_a_dict_would(tmp_path, steps, after, limit):
         assert index.page(prefix, after=after, limit=limit, **filters) == later
 
 
-def test_what_others_change_is_there_after_a_refresh_that_reads_only_their_tables(tmp_path):
-    root = str(tmp_path)
+@pytest.mark.parametrize("where", ["folder", "s3"])
+def test_what_others_change_is_there_after_a_refresh_that_reads_only_their_tables(request, tmp_path, where):
+    root = str(tmp_path) if where == "folder" else request.getfixturevalue("s3_root")
     mine, other = Registry(root), Registry(root)
     mine.create_many(new(i) for i in IDS)
     index = mine.index()
@@ -97,6 +98,13 @@ def test_what_others_change_is_there_after_a_refresh_that_reads_only_their_table
     assert index.refresh() == 1
     assert index.lookup("user:1") == changed
     assert index.refresh() == 0
+    ids = sorted(IDS)
+    assert [record.cube_id for record in index.page(limit=10)] == ids[:10]
+    assert [record.cube_id for record in index.page(after=ids[9], limit=10)] == ids[10:20]
+    assert [record.cube_id for record in Registry(root).index().every("user:")] == [
+        i for i in ids if "user:" in i
+    ]
+    assert [record.cube_id for record in index.page(owner="o")] == ["user:1"]
 
 
 def test_an_older_record_never_replaces_a_newer_one(tmp_path):

@@ -116,7 +116,7 @@ class _Stream:
     def __init__(self, files: Files, name: str) -> None:
         self.at, self.sha256 = 0, hashlib.sha256()
         self._chunks: Iterator[bytes] = files.read_chunks(name)
-        self._held = b""
+        self._held = memoryview(b"")  # of which pieces cost no copy of the rest
 
     def take(self, size: int) -> bytes:
         """The next bytes; fewer where the file ends."""
@@ -128,11 +128,11 @@ class _Stream:
         for _ in self._next(size):
             pass
 
-    def _next(self, size: int | None) -> Iterator[bytes]:
+    def _next(self, size: int | None) -> Iterator[memoryview]:
         while size is None or size > 0:
             if not self._held:
                 try:
-                    self._held = next(self._chunks, b"")
+                    self._held = memoryview(next(self._chunks, b""))
                 except NotFound:
                     return
                 if not self._held:

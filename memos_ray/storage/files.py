@@ -277,7 +277,9 @@ class _Writer:
     def write(self, data: Buffer, /) -> int:
         """Appends; returns how many."""
         with self._files._failures(self._doing):
-            return self._file.write(memoryview(data).cast("B"))  # as stores want it, whatever it is a buffer of
+            return self._file.write(
+                memoryview(data).cast("B")
+            )  # as stores want it, whatever it is a buffer of
 
 
 def _of_a_store(error: Exception) -> bool:

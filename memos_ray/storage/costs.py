@@ -26,8 +26,8 @@ FIRST_SEARCH = Requests(gets=2, lists=1)
 FIRST_SEARCH_WITHOUT = Requests(gets=22, lists=1)
 """Without one, the vectors in four files."""
 PASSIVATION = Requests(lists=2, puts=2)
-"""With both checkpoints, as when there was none or more than a twentieth is new, each up to 8 MB; else nothing. A larger
-one takes two POSTs, and a PUT for every 8 MB."""
+"""With both checkpoints, as when there was none or more than a twentieth is new; else nothing. One of more than 8 MB
+takes two POSTs, and a PUT for every 8 MB."""
 LOOKUP = Requests(gets=2, lists=1)
 """A cube in the registry, as a host does that activates it. No GETs if the table is as at the last look-up, one more if
 the process has not opened it. The directory asks its memory, which costs nothing."""

@@ -137,7 +137,7 @@ def test_an_upload_that_was_not_completed_is_no_checkpoint(s3_root, proxy):
     assert found.part("p")["numbers"].tolist()[:3] == [0, 1, 2]
     with pytest.raises(Damaged):
         found.part("q")
-    assert proxy.counts == {"GET": 1}
+    assert proxy.counts["GET"] == 1  # parts of the upload that was given up may still be on their way
     folder.remove("x")
     folder.remove("x")
     assert folder.open("x") is None

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import ray
 
-from actors.mem_cube import Held, MemCubeActor
+from actors.mem_cube import Held, MemCubeActor, create_host
 from actors.options import HOST, HOST_CLASS
 from memos_ray.bench import brute
 from memos_ray.bench.synthetic import Synthetic, SyntheticEmbedder
@@ -110,3 +110,14 @@ def create_bench_host(name: str, settings: Settings, *, stored: bool) -> Any:
         .options(name=name, namespace=settings.namespace, **options)
         .remote(name, settings, stored)
     )
+
+
+async def time_host_start(settings: Settings) -> float:
+    """Seconds that a production host takes from being asked for until it answers; it is ended again."""
+    begun = time.perf_counter()
+    host = create_host(f"bench:{new_op_id()}", ray.get_runtime_context().get_node_id(), settings, None)
+    try:
+        await host.describe.remote()
+        return time.perf_counter() - begun
+    finally:
+        ray.kill(host)

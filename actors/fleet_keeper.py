@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import deque
 from typing import Any
 
 import ray
@@ -16,7 +17,7 @@ from ray.util import list_named_actors
 
 from actors.options import HOST_PREFIX
 from actors.refs import answer
-from memos_ray import _siblings
+from memos_ray import _siblings, telemetry
 from memos_ray.config import Settings
 from memos_ray.ids import new_op_id
 from memos_ray.placement.fleet import Fleet, Node
@@ -46,6 +47,13 @@ class FleetKeeper:
         self._nodes_at = float("-inf")
         self._took_s = 0.0  # that a host takes to answer, smoothed
         self._asked: dict[str, asyncio.Task[None]] = {}
+        self._failing: dict[str, float] = {}  # hosts that cannot be reached, and since when
+        self.clocks: dict[
+            str, float
+        ] = {}  # by host: how far its clock is ahead of this process's, in seconds
+        self.metrics_at: dict[str, str] = {}  # by node: host:port where Prometheus finds its metrics
+        self.served = 0  # calls that hosts were seen to answer
+        self.given_up: deque[str] = deque(maxlen=5)  # the last ones, in words
 
     def handle(self, name: str) -> Any:
         """The actor's handle."""
@@ -61,9 +69,12 @@ class FleetKeeper:
         if now - self._nodes_at < _NODES_EVERY_S and self._fleet.nodes:
             return
         self._nodes_at = now
-        alive = [_node(entry) for entry in await asyncio.to_thread(ray.nodes) if entry["Alive"]]
+        entries = [entry for entry in await asyncio.to_thread(ray.nodes) if entry["Alive"]]
+        alive = [_node(entry) for entry in entries]
+        exported = {entry["NodeID"]: _metrics_at(entry) for entry in entries}
+        self.metrics_at = {node_id: where for node_id, where in exported.items() if where}
         for name in self._fleet.set_nodes(alive):
-            self.give_up(name, "its node is gone")
+            self.give_up(name, "its node is gone", kind="node")
 
     def start(self, node_id: str) -> str:
         """Starts a host process on a node; returns its name at once."""
@@ -77,19 +88,24 @@ class FleetKeeper:
         """Ends a host that holds nothing."""
         handle = self._handles.pop(name)
         self._infos.pop(name, None)
+        self.clocks.pop(name, None)
         self._fleet.lost(name, time.monotonic())
         ray.kill(handle)
 
-    def give_up(self, name: str, why: str, *, silent: bool = False) -> list[str]:
+    def give_up(self, name: str, why: str, *, kind: str, silent: bool = False) -> list[str]:
         """Ends a host that does not do as it should, and forgets its cubes, which are returned.
 
         It never goes on beside its successors unobserved: what it still owns is fenced by the next claim, what it
-        would still attach dies with it. `silent`: its node may be gone as well.
+        would still attach dies with it. `kind`: why in a word, the tag of `memos_hosts_given_up`. `silent`: its node
+        may be gone as well.
         """
         handle = self._handles.pop(name, None)
         self._infos.pop(name, None)
+        self.clocks.pop(name, None)
         cubes = self._fleet.lost(name, time.monotonic(), silent_s=self._policy.suspect_s if silent else 0.0)
         if handle is not None:
+            telemetry.count(telemetry.HOSTS_LOST, why=kind)
+            self.given_up.append(f"{name}: {why}")
             log.warning("host %s is given up: %s", name, why, extra={"host": name, "cubes": len(cubes)})
             ray.kill(handle)
         return cubes
@@ -114,19 +130,26 @@ class FleetKeeper:
         if host is None or handle is None:
             return
         patience_s = self._patience_s() if host.ready else _START_TIMEOUT_S
-        asked_at = time.monotonic()
+        asked_at, asked_clock = time.monotonic(), time.time()
         try:
-            info: HostInfo = await answer(
-                handle.pulse.remote(), max(0.05, host.seen_at + patience_s - asked_at)
-            )
+            # Since it was asked, not since it was seen: this process may have been stopped itself.
+            info: HostInfo = await answer(handle.pulse.remote(), patience_s)
         except ray.exceptions.ActorDiedError as error:
-            self.give_up(name, f"it died: {_first_line(error)}")
+            self.give_up(name, f"it died: {_first_line(error)}", kind="died")
         except (TimeoutError, ray.exceptions.RayError) as error:
-            if time.monotonic() - host.seen_at >= patience_s and self._fleet.hosts.get(name) is host:
-                self.give_up(name, f"silent for {patience_s:g} s: {_first_line(error)}", silent=True)
+            since = self._failing.setdefault(
+                name, asked_at
+            )  # what is unavailable says so at once, and may come back
+            if time.monotonic() - since >= patience_s and self._fleet.hosts.get(name) is host:
+                why = f"silent for {patience_s:g} s: {_first_line(error)}"
+                self.give_up(name, why, kind="silent", silent=True)
         else:
+            self._failing.pop(name, None)
             if name in self._handles:
                 self._took_s += _SMOOTHING * (time.monotonic() - asked_at - self._took_s)
+                known = self._infos.get(name)
+                self.served += max(0, info.served - (known.served if known is not None else info.served))
+                self.clocks[name] = info.at - (asked_clock + time.time()) / 2
                 self._infos[name] = info
                 self._fleet.pulse(name, info.uss_bytes, info.cubes, time.monotonic())
 
@@ -167,7 +190,8 @@ class FleetKeeper:
             try:
                 await answer(handle.detach.remote(cube_id), self._settings.host_timeout_s)
             except (TimeoutError, ray.exceptions.RayError) as error:
-                self.give_up(stale, f"it holds {cube_id!r}, which it does not own: {_first_line(error)}")
+                why = f"it holds {cube_id!r}, which it does not own: {_first_line(error)}"
+                self.give_up(stale, why, kind="stale")
             if stale == info.name:
                 return
         if info.name not in self._fleet.hosts:
@@ -193,6 +217,11 @@ def _node(entry: dict[str, Any]) -> Node:
         memory_bytes=float(resources.get("memory", 0.0)),
         labels=dict(entry.get("Labels") or {}),
     )
+
+
+def _metrics_at(entry: dict[str, Any]) -> str:
+    port = entry.get("MetricsExportPort")
+    return f"{entry['NodeManagerAddress']}:{port}" if port else ""
 
 
 def _first_line(error: BaseException) -> str:

@@ -12,8 +12,10 @@ from typing import Any
 
 import ray
 
+from actors.observed import note_call, observe_process, outcome_of
 from actors.options import CONTROL, HOST, HOST_CLASS
 from actors.remote_embedder import RemoteEmbedder
+from memos_ray import logs, telemetry
 from memos_ray.admission import Admission
 from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
@@ -27,6 +29,7 @@ from memos_ray.wire import Call, HostInfo, Reply
 log = logging.getLogger(__name__)
 
 _READS, _WRITES = 8, 256  # at once in a process: a core is busy with fewer; writes that queue share a commit
+_WAITED_S = 0.0005  # a turn that came at once takes less
 _LATE_S = 0.5  # between two looks at how late the event loop is
 
 
@@ -65,7 +68,8 @@ class MemCubeActor:
         self._cpu_s = time.process_time()
         self._looked_at = time.monotonic()
         self._watch: asyncio.Task[None] | None = None
-        self._node_id = ray.get_runtime_context().get_node_id()
+        self._served = 0
+        self._node_id = observe_process(settings, actor="host", name=name)
 
     async def attach(self, cube_id: str, incarnation: str) -> Reply:
         """Activates the cube here; answers with its `CubeUse`. Repeated for the same one: only if it was lost.
@@ -124,6 +128,18 @@ class MemCubeActor:
 
     async def call(self, call: Call) -> Reply:
         """One verb of a cube. Raises nothing: errors come back in the `Reply`."""
+        began, outcome, error = time.monotonic(), "gone", None
+        with logs.serving(call.request_id, call.cube_id):
+            try:
+                reply = await self._serve(call)
+                outcome, error = outcome_of(reply.error), reply.error
+                return reply
+            finally:
+                self._served += 1
+                verb = call.verb if call.verb in VERBS else "unknown"
+                note_call(verb, call, outcome, error, time.monotonic() - began)
+
+    async def _serve(self, call: Call) -> Reply:
         held = self._held.get(call.cube_id)
         if held is None:
             message = f"this host does not hold {call.cube_id!r}"
@@ -136,16 +152,20 @@ class MemCubeActor:
                     f"unknown verb {call.verb!r}; known: {', '.join(sorted(VERBS))}", argument="verb"
                 )
             )
-        admission = self._reads if call.verb in READING else self._writes
+        reads = call.verb in READING
+        admission = self._reads if reads else self._writes
         held.calls += 1
         held.used_at = began = time.monotonic()
         try:
             # Nobody waits for the answer any longer than this. A write whose commit has begun is not taken back.
             async with asyncio.timeout(call.within_s), admission.turn(call.cube_id):
+                if (waited_s := time.monotonic() - began) > _WAITED_S:
+                    kind = "read" if reads else "write"
+                    telemetry.observe(telemetry.ADMISSION_SECONDS, waited_s, kind=kind)
                 return Reply(await getattr(held.cube, call.verb)(**call.arguments))
         except TimeoutError:
             message = f"{call.verb} was not served within the {call.within_s:.3g} s that its caller waits"
-            return Reply(error=Overloaded(message, retry_after_s=0.0))
+            return Reply(error=Overloaded(message, retry_after_s=0.0, reason="late"))
         except Exception as error:
             return _failed(error, f"{call.verb} on {call.cube_id!r} (request {call.request_id})")
         finally:
@@ -194,6 +214,8 @@ class MemCubeActor:
             uss_bytes=uss_bytes(),
             lag_s=max(0.0, now - self._looked_at - _LATE_S) if self._watch is not None else 0.0,
             waiting=self._reads.waiting + self._writes.waiting,
+            served=self._served,
+            at=time.time(),
         )
 
     def _divide_time(self, held: list[Held]) -> None:

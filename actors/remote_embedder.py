@@ -9,6 +9,7 @@ from typing import Any
 import ray
 
 from actors.refs import answer
+from memos_ray import logs
 from memos_ray.errors import MemosError, Unavailable
 from memos_ray.models.encoded import Documents
 from memos_ray.retrieval.query_vectors import QueryVectors
@@ -59,9 +60,11 @@ class RemoteEmbedder:
         return value
 
     async def _ask(self, method: str, *args: Any) -> Any:
+        request_id = logs.request_id()
+        for_whom = {} if request_id is None else {"request_id": request_id}
         for attempt in (1, 2):
             try:
-                reply = await answer(getattr(self._handle, method).remote(*args), self._timeout_s)
+                reply = await answer(getattr(self._handle, method).remote(*args, **for_whom), self._timeout_s)
                 return reply.unwrap()
             except (TimeoutError, ray.exceptions.RayActorError) as error:
                 if attempt == 2:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import time
 from collections.abc import Sequence
 
+from actors.observed import observe_process
 from actors.once import Once
-from actors.options import with_all_cores
+from actors.options import RERANKER_NAME, with_all_cores
+from memos_ray import telemetry
 from memos_ray.config import Settings
 from memos_ray.errors import MemosError, Unavailable
 from memos_ray.models.factory import make_reranker, reranker_from_hub
@@ -24,12 +27,16 @@ class RerankerActor:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._loaded = Once(self._load)
+        observe_process(settings, actor="reranker", name=RERANKER_NAME)
 
     async def rerank(self, query: str, texts: Sequence[str]) -> Reply:
         """`Reranking`: see `Reranker.rerank`."""
+        began, outcome = time.monotonic(), "failed"
         try:
             reranker = await self._loaded()
-            return Reply(Reranking(await reranker.rerank(query, texts), reranker.fingerprint))
+            reply = Reply(Reranking(await reranker.rerank(query, texts), reranker.fingerprint))
+            outcome = "ok"
+            return reply
         except MemosError as error:
             return Reply(error=error)
         except Exception as error:  # models raise anything; a search goes on without
@@ -37,6 +44,8 @@ class RerankerActor:
             return Reply(
                 error=Unavailable(f"the reranker failed: {type(error).__name__}: {error}", what="reranker")
             )
+        finally:
+            telemetry.observe(telemetry.RERANK_SECONDS, time.monotonic() - began, outcome=outcome)
 
     def pid(self) -> int:
         """The process, for those who want to measure it."""

@@ -30,11 +30,12 @@ from actors.options import (
 )
 from cluster import local_head
 from cluster.address import LOCAL, cluster_address
-from memos_ray import _siblings
+from memos_ray import __version__, _siblings
 from memos_ray.config import Settings
 from memos_ray.errors import Invalid, MemosError, Unavailable
 
 _START_TIMEOUT_S = 120.0
+_CONNECT_TIMEOUT_S = 5.0
 _HEAD = "node:__internal_head__"  # a resource that Ray gives to the head alone
 _OF_THE_CLIENT = ("address", "call_timeout_s", "namespace", "place_near", "tokenizer")
 _SECRET = frozenset({"embedder_api_key", "reranker_api_key", "llm_api_key"})
@@ -155,6 +156,12 @@ def how_to_join() -> dict[str, str]:
     return {"address": f"{head}:{port}", "join": f"ray start --address={head}:{port}"}
 
 
+def join(settings: Settings) -> None:
+    """Connects this process to the Ray cluster that `settings` mean, whatever runs there. Raises `Unavailable`."""
+    with _lock:
+        _ensure_ray(settings)
+
+
 def down(settings: Settings) -> bool:
     """Drains and ends the system, then the Ray head if `up` started it. False if nothing was running."""
     global _own_cluster
@@ -229,12 +236,20 @@ def _ensure_ray(settings: Settings) -> None:
 
         maybe_enable_token_auth_if_token_available(warn_if_disabled=False)
     try:
+        _check_listens(address)
         ray.init(address=address, **common)
-    except (ConnectionError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError) as error:
         raise Unavailable(
             f"no Ray cluster answers at {address!r} ({error}); `memos-ray up` starts one on this machine",
             what="ray",
         ) from error
+
+
+def _check_listens(address: str) -> None:
+    """Raises `OSError` if nothing does: Ray itself would go on trying for minutes, and then end the process."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if colon and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=_CONNECT_TIMEOUT_S).close()
 
 
 def _check_cluster(asked: str | None) -> None:
@@ -363,10 +378,19 @@ def _find(name: str, namespace: str) -> Any:
 
 
 def _settings_of(directory: Any) -> Settings:
-    """Also waits for the directory's process: a worker that cannot start shows as a time-out here."""
+    """Also waits for the directory's process: a worker that cannot start shows as a time-out here.
+
+    Raises `Invalid` if it is of another release than this process."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while True:
         try:
+            version: str = ray.get(directory.version.remote(), timeout=deadline - time.monotonic())
+            if version != __version__:  # what they send each other may have another form
+                raise Invalid(
+                    f"the system that runs there is of memos-ray {version}, this process has {__version__}: use the "
+                    "same release, or end that system and start it anew",
+                    argument="address",
+                )
             settings: Settings = ray.get(directory.settings.remote(), timeout=deadline - time.monotonic())
             return settings
         except ray.exceptions.ActorUnavailableError:  # restarting

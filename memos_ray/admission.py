@@ -49,13 +49,14 @@ class Admission:
         if not mailbox and self._total < self._slots and self._running[cube_id] < self._per_cube:
             self._take(cube_id)
             return
+        queued = len(mailbox) if mailbox is not None else 0
+        if queued >= self._waiting_limit:
+            raise Overloaded(
+                f"{queued} calls wait for this cube, the most it queues; try again later",
+                retry_after_s=round(max(0.05, queued / 2 * self._takes_s / self._per_cube), 3),
+            )
         if mailbox is None:
             mailbox = self._mailboxes[cube_id] = deque()
-        if len(mailbox) >= self._waiting_limit:
-            raise Overloaded(
-                f"{len(mailbox)} calls wait for this cube, the most it queues; try again later",
-                retry_after_s=round(max(0.05, len(mailbox) / 2 * self._takes_s / self._per_cube), 3),
-            )
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         mailbox.append(turn)
         try:

@@ -43,16 +43,33 @@ class Connection:
     async def call(
         self, cube_id: str, verb: str, arguments: Mapping[str, Any], *, create: bool = False
     ) -> Any:
-        """One verb of one cube, retried until `call_timeout_s`. The arguments carry the `op_id` of a write."""
+        """One verb of one cube, retried until `call_timeout_s`. The arguments carry the `op_id` of a write.
+
+        Errors carry the `request_id` that names the call in the system's logs."""
         attempts = _Attempts(self.settings.call_timeout_s)
         request_id = new_op_id()
+        try:
+            return await self._call(cube_id, verb, arguments, create, attempts, request_id)
+        except MemosError as error:
+            error.fields.setdefault("request_id", request_id)
+            raise
+
+    async def _call(
+        self,
+        cube_id: str,
+        verb: str,
+        arguments: Mapping[str, Any],
+        create: bool,
+        attempts: _Attempts,
+        request_id: str,
+    ) -> Any:
         suspect: str | None = None
         while True:
             where = self._located.get(cube_id)
             try:
                 if where is None:
-                    where = await self._locate(cube_id, create, suspect, attempts)
-                call = Call(cube_id, verb, arguments, request_id, attempts.within_s)
+                    where = await self._locate(cube_id, create, suspect, attempts, request_id)
+                call = Call(cube_id, verb, arguments, request_id, attempts.within_s, attempts.after)
                 return await attempts.one(where.host.call.remote(call), self._unless_moved(where))
             except _GONE as error:
                 suspect = self._forget(cube_id, where)
@@ -118,9 +135,11 @@ class Connection:
         said: Reranking = reply.unwrap()
         return said
 
-    async def _locate(self, cube_id: str, create: bool, suspect: str | None, attempts: _Attempts) -> Located:
+    async def _locate(
+        self, cube_id: str, create: bool, suspect: str | None, attempts: _Attempts, request_id: str
+    ) -> Located:
         located: Located = await attempts.one(
-            self._directory.locate.remote(cube_id, create, suspect, self._near)
+            self._directory.locate.remote(cube_id, create, suspect, self._near, request_id)
         )
         self._located[cube_id] = located
         while len(self._located) > _HANDLES:
@@ -172,6 +191,7 @@ class _Attempts:
         self._pending: int | None = None
         self._attempt_s = timeout_s / 2
         self._delay_s = _FIRST_DELAY_S
+        self.after = ""  # the type of the error of the attempt before
 
     @property
     def within_s(self) -> float:
@@ -204,6 +224,7 @@ class _Attempts:
 
     async def pause(self, error: MemosError) -> None:
         """Waits before the next attempt; raises `error` if there is no time for one."""
+        self.after = type(error).__name__
         delay = self._delay_s * (0.5 + random.random())
         if isinstance(error, Overloaded):
             delay = max(delay, float(error.fields.get("retry_after_s", 0.0)))

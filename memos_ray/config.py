@@ -100,6 +100,12 @@ class Settings(BaseSettings):
     host_timeout_s: float = Field(
         5.0, gt=0, description="Silence after which a cube actor is given up and its cubes go elsewhere."
     )
+    log_format: Literal["text", "json"] = Field(
+        "text", description="Lines of the system's processes in Ray's log folder: for people, or JSON."
+    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        "info", description="What these lines are about; 'debug' has one for every call."
+    )
     queue_limit: int = Field(10_000, ge=1, description="Calls a cube holds in its queue before `Overloaded`.")
     group_rows: int = Field(1_000, ge=1, description="Rows in one group commit, at most.")
     read_confirm_s: float = Field(

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypedDict, Unpack
 
-from memos_ray.arguments import check_flag, check_query
+from memos_ray.arguments import check_flag, check_query, check_whole
 from memos_ray.client import Connection
 from memos_ray.config import Settings
 from memos_ray.cube.requests import KEEP
@@ -31,6 +31,7 @@ from memos_ray.retrieval.recipe import recipe_named
 from memos_ray.retrieval.render import render
 from memos_ray.retrieval.rerank import RERANKED, Reranked, reranked
 from memos_ray.types import SearchHit
+from memos_ray.wire import SystemInfo
 
 log = logging.getLogger(__name__)
 
@@ -544,19 +545,22 @@ class AsyncMemOS:
         """What a cube holds and where it runs."""
         return await (await self.cube(cube_id)).stats()
 
-    async def status(self) -> dict[str, Any]:
-        """What runs: settings, nodes, hosts with the cubes they hold, and the number of these cubes."""
+    async def status(self, *, cubes: int = 10) -> dict[str, Any]:
+        """What runs: settings, nodes, hosts with the cubes they hold, the `cubes` busiest of these, the directory with
+        the pool and the rates of the last seconds, and the embedder (None if it does not answer)."""
         connection = await self._ready()
-        hosts = await connection.ask_directory("hosts")
-        nodes = await connection.ask_directory("nodes")
+        info: SystemInfo = await connection.ask_directory("status", check_whole(cubes, "cubes", 0))
         return {
             "data": connection.settings.data,
             "namespace": connection.settings.namespace,
             "embedder": connection.settings.embedder,
             "reranker": connection.settings.reranker,
-            "nodes": [listed(n) for n in nodes],
-            "hosts": [listed(h) for h in hosts],
-            "active_cubes": sum(len(h.cubes) for h in hosts),
+            "nodes": [listed(n) for n in info.nodes],
+            "hosts": [listed(h) for h in info.hosts],
+            "active_cubes": info.active,
+            "busiest": [listed(c) for c in info.cubes],
+            "directory": listed(info.directory),
+            "embedding": None if info.embedder is None else listed(info.embedder),
         }
 
     async def _cube(

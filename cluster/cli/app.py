@@ -4,7 +4,20 @@ from __future__ import annotations
 
 import typer
 
-from cluster.cli import backups, bench, cubes, demo, deploy, files, memories, system
+from cluster.cli import (
+    backups,
+    bench,
+    cubes,
+    demo,
+    deploy,
+    files,
+    memories,
+    placing,
+    plan,
+    simulate,
+    system,
+    watching,
+)
 from cluster.cli.session import EXIT_CODES
 
 _EPILOG = "\n\n".join(
@@ -20,5 +33,18 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-for group in (demo, memories, files, backups, cubes, system, deploy, bench):
+for group in (
+    demo,
+    memories,
+    files,
+    backups,
+    cubes,
+    system,
+    watching,
+    placing,
+    plan,
+    simulate,
+    deploy,
+    bench,
+):
     group.register(app)

@@ -18,6 +18,7 @@ from cluster.cli.bench_output import command_line, finish, steps
 from cluster.cli.bench_peers import peers
 from cluster.cli.bench_ranker import ablation, train_ranker
 from cluster.cli.bench_scale import scale
+from cluster.cli.bench_simulated import simulated
 from cluster.cli.session import Session, command
 from memos_ray._siblings import load
 
@@ -35,6 +36,7 @@ def register(app: typer.Typer) -> None:
     command(group, to_file=True)(locomo)
     command(group, to_file=True)(curve)
     command(group, to_file=True)(scale)
+    command(group, to_file=True)(simulated)
     command(group, to_file=True)(peers)
     command(group, to_file=True)(documents)
     command(group, "make-dialogues", to_file=True)(make_dialogues)

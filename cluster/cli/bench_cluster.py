@@ -12,8 +12,10 @@ from cluster.cli.bench_output import Step, command_line, finish, steps
 from cluster.cli.session import Session
 from memos_ray._siblings import load
 from memos_ray.bench.report import Deadline, Report
+from memos_ray.errors import Invalid
 
 _SIZES = (20, 1_000, 10_000)
+_PARTS = ("activation", "packing", "fairness", "moving")
 
 
 def cluster(
@@ -23,12 +25,17 @@ def cluster(
     rounds: Annotated[int, typer.Option(min=2, help="Activate so many cubes of each size.")] = 60,
     packed: Annotated[int, typer.Option(min=8, help="Small cubes that share processes.")] = 500,
     seconds: Annotated[float, typer.Option(min=0.5, help="Press each load for so long.")] = 6.0,
+    only: Annotated[
+        list[str] | None, typer.Option(help=f"Of {', '.join(_PARTS)}, this part (may be repeated).")
+    ] = None,
     max_seconds: Annotated[float, typer.Option(min=1, help="Begin no part after so long.")] = 1_800.0,
 ) -> int:
     """A million cubes on this machine: registry, activation, many cubes a process, fairness, live moves.
 
     On a system of its own, in a temporary folder of some gigabytes.
     """
+    if wrong := set(only or ()) - set(_PARTS):
+        raise Invalid(f"--only is one of {', '.join(_PARTS)}, not {', '.join(wrong)}", argument="only")
     report, deadline = Report("memos-ray bench cluster", command_line()), Deadline(max_seconds)
     with (
         tempfile.TemporaryDirectory(prefix="memos-ray-bench-", ignore_cleanup_errors=True) as data,
@@ -45,7 +52,7 @@ def cluster(
             "fairness": lambda: sharing.fairness(report, data, by_size[1_000][-2:], seconds, step),
             "moving": lambda: sharing.moving(report, data, by_size[1_000][-3], 8, step),
         }
-        _run(report, data, parts, deadline, step)
+        _run(report, data, {name: parts[name] for name in only or _PARTS}, deadline, step)
     return finish(session, report)
 
 

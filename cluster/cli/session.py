@@ -176,6 +176,8 @@ class Session:
             self.emit({"error": {"type": type(error).__name__, "message": str(error), **fields}})
         if self.debug:
             self.err.print(escape("".join(traceback.format_exception(error))))
+            if (request_id := fields.get("request_id")) is not None:
+                self.err.print(f"request_id={request_id}", soft_wrap=True)
         one_line = " ".join(line.split())
         self.err.print(f"[bold red]memos-ray:[/bold red] {escape(one_line)}", soft_wrap=True)
 

@@ -1,4 +1,4 @@
-"""Commands on the system as a whole: up, down, status, doctor, version."""
+"""Commands on the system as a whole: up, down, doctor, version."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from importlib import metadata
 from typing import Annotated, Any
 
 import typer
+from rich.text import Text
 
-from cluster.cli.output import new_table, size
+from cluster.cli.output import new_table
 from cluster.cli.session import Session, command
 from memos_ray import __version__
 from memos_ray._siblings import load
@@ -19,7 +20,7 @@ _PANEL = "System"
 
 def register(app: typer.Typer) -> None:
     """Adds this group's commands to the application."""
-    for body in (up, down, status, doctor, version):
+    for body in (up, down, doctor, version):
         command(app, rich_help_panel=_PANEL)(body)
 
 
@@ -67,45 +68,24 @@ def down(session: Session) -> None:
         session.note("nothing was running")
 
 
-def status(session: Session) -> None:
-    """Show the running system: its processes, and which cubes they hold."""
-    settings = _settings(session)
-    if not load("cluster.launch").running(settings):
-        if session.as_json:
-            session.emit({"running": False})
-        else:
-            session.note("nothing is running; `memos-ray up` starts a system")
-        raise typer.Exit(5)
-    with session.memos(hint=False) as memory:
-        answer = {"running": True, **memory.status()}
-    if session.as_json:
-        session.emit(answer)
-        return
-    session.out.print(f"data      {answer['data']}\nembedder  {answer['embedder']}", soft_wrap=True)
-    table = new_table()
-    for name in ("cube", "process", "node", "epoch", "memory"):
-        table.add_column(name, justify="right" if name in ("process", "epoch", "memory") else "left")
-    for host in answer["hosts"]:
-        where = str(host["pid"]), host["node_id"][:8]
-        for cube in host["cubes"]:
-            table.add_row(cube["cube_id"], *where, str(cube["epoch"]), size(host["uss_bytes"]))
-        if not host["cubes"]:
-            table.add_row("[dim]blank, ready for the next one[/dim]", *where, "", size(host["uss_bytes"]))
-    session.out.print(table)
-
-
 def doctor(
     session: Session,
     cube: Annotated[str | None, typer.Option("--cube", "-c", help="Look at this cube only.")] = None,
     repair: Annotated[
         bool, typer.Option("--repair", help="Bring a damaged cube back to its newest readable version.")
     ] = False,
+    every: Annotated[
+        bool, typer.Option("--all", help="Look at every cube, however many there are, not at 200 of them.")
+    ] = False,
 ) -> int:
-    """Examine the installation and every cube's storage; exit 7 if something is damaged."""
+    """Find and explain what is wrong: machine, token, storage, cluster, actors, cubes; exit 7 if something is.
+
+    Says for each finding what to do. Needs no running system, but looks at the one there is.
+    """
     examiner = load("cluster.cli.doctor")
     settings = _settings(session)
     if not repair:
-        findings = list(examiner.examine_all(settings, cube_id=cube))
+        findings = list(examiner.examine_all(settings, cube_id=cube, every=every))
     elif cube is None:
         raise Invalid("--repair works on one cube: name it with --cube", argument="cube")
     else:
@@ -117,9 +97,17 @@ def doctor(
         table.add_column("", no_wrap=True)
         table.add_column("what", no_wrap=True)
         table.add_column("finding", ratio=1)
-        marks = {"ok": "[green]✓[/green]", "repaired": "[yellow]✓[/yellow]", "bad": "[bold red]✗[/bold red]"}
+        marks = {
+            "ok": "[green]✓[/green]",
+            "note": "[yellow]![/yellow]",
+            "repaired": "[yellow]✓[/yellow]",
+            "bad": "[bold red]✗[/bold red]",
+        }
         for finding in findings:
-            table.add_row(marks[finding.state], finding.what, finding.text)
+            text = Text(finding.text)
+            if finding.do:
+                text.append(f"\n→ {finding.do}", style="bold")
+            table.add_row(marks[finding.state], Text(finding.what), text)
         session.out.print(table)
     return 7 if any(finding.state == "bad" for finding in findings) else 0
 

@@ -13,6 +13,7 @@ from memos_ray.memos import AsyncMemOS
 Step = Callable[[str, int, int], None]
 _AIMS = {1_000: "p50 at most 30 ms", 10_000: "p50 at most 120 ms"}
 _POOL = 6  # blank hosts: a batch of activations, then the pool fills again
+_TICK_S = 3.0  # a batch is over by then: two cores cannot start processes and activate cubes at the same time
 
 
 async def activations(
@@ -20,7 +21,9 @@ async def activations(
 ) -> None:
     """Random cubes of each size, each into a blank process of the warm pool, through the client."""
     rng = random.Random(1)
-    async with system(data, warm_actors=_POOL, warm_actors_max=_POOL, idle_s=3600.0) as memory:
+    async with system(
+        data, warm_actors=_POOL, warm_actors_max=_POOL, idle_s=3600.0, tick_s=_TICK_S
+    ) as memory:
         await (await memory.cube(next(iter(cubes.values()))[0])).search("loads the embedder's model")
         for size, ids in cubes.items():
             wanted = rng.sample(list(ids)[1:], min(rounds, len(ids) - 1))

@@ -14,8 +14,9 @@ from pathlib import Path
 from memos_ray.bench.synthetic import Synthetic, SyntheticEmbedder
 from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
+from memos_ray.cube.checkpoint_file import CheckpointFolder
 from memos_ray.cube.opening import activate, journal_store
-from memos_ray.cube.paths import incarnation_folder, vectors_path
+from memos_ray.cube.paths import checkpoints_path, incarnation_folder, vectors_path
 from memos_ray.cube.vector_store import LanceVectorStore, VectorStore
 from memos_ray.ids import new_op_id
 
@@ -45,6 +46,7 @@ async def write_template(
         embedder=_StandIn(fingerprint, dim, token_dim),
         clock=SystemClock(),
         owner="template",
+        checkpoints=CheckpointFolder(checkpoints_path(settings.data, cube_id, incarnation)),
     )
     for session in Synthetic(items).sessions(items):
         await cube.add_messages(**session, op_id=new_op_id())

@@ -35,8 +35,8 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Panel:
-    """One pair of axes; labels name the unit. `x` is logarithmic (values above 0), `y` too if `log_y`, else it is
-    linear from 0, up to `top` if given."""
+    """One pair of axes; labels name the unit. `x` is logarithmic (values above 0) unless `log_x` is False, `y` if
+    `log_y`, else it is linear from 0, up to `top` if given. `markers` mark every point."""
 
     title: str
     x: str
@@ -45,6 +45,8 @@ class Panel:
     ticks: Sequence[float]
     log_y: bool = False
     top: float | None = None
+    log_x: bool = True
+    markers: bool = True
 
 
 def chart(title: str, panels: Sequence[Panel], *, columns: int = 2) -> str:
@@ -77,7 +79,7 @@ def _legend(names: Sequence[str]) -> list[str]:
 def _panel(panel: Panel, names: Sequence[str]) -> list[str]:
     xs = [x for line in panel.lines for x, _ in line.points]
     ys = [y for line in panel.lines for _, y in line.points]
-    across = _Scale(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT, log=True)
+    across = _Scale(min(xs), max(xs), _LEFT, _WIDTH - _RIGHT, log=panel.log_x)
     floor, top = (min(ys), max(ys)) if panel.log_y else (0.0, panel.top or max(ys))
     y_ticks = _decades(floor, top) if panel.log_y else _steps(top)
     floor, top = min(floor, y_ticks[0]), max(top, y_ticks[-1])
@@ -106,9 +108,8 @@ def _panel(panel: Panel, names: Sequence[str]) -> list[str]:
         n = names.index(line.name)
         places = [(across(x), up(y)) for x, y in line.points]
         path = "L".join(f"{x:.1f},{y:.1f}" for x, y in places)
-        parts.append(
-            f'<path class="line" {_look(n)} d="M{path}"/>' + "".join(_marker(n, x, y) for x, y in places)
-        )
+        marks = "".join(_marker(n, x, y) for x, y in places) if panel.markers else ""
+        parts.append(f'<path class="line" {_look(n)} d="M{path}"/>{marks}')
     return parts
 
 

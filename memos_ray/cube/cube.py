@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeVar
 import numpy as np
 import pyarrow as pa
 
+from memos_ray import telemetry
 from memos_ray.arguments import check_filters, check_flag, check_query, check_whole, wanted_hits
 from memos_ray.config import Settings
 from memos_ray.cube import views
@@ -405,7 +406,10 @@ class MemCube:
         embedded = self._searcher.embedded(parsed, vectors, mask)
         placed = self._placed(places, mask) if places is not None else None
         ranked = search_indexes(self._indexes(), parsed, embedded, mask, options, placed)
-        return self._searcher.hits(ranked, parsed, explain=explain)
+        stages = telemetry.Stages()
+        hits = self._searcher.hits(ranked, parsed, explain=explain)
+        stages.done("hits")
+        return hits
 
     async def ranking(self, query: str, recipe: Recipe) -> tuple[CubeIndexes, Pool, Mask, list[MemoryItem]]:
         """What a search for `query` would rank, and the candidates themselves: for training and for ablations."""
@@ -425,10 +429,14 @@ class MemCube:
         self, query: str, now: datetime, within_s: float | None = None
     ) -> tuple[ParsedQuery, QueryVectors | None]:
         """The query, parsed and embedded, once everything that was written before it can be found."""
+        stages = telemetry.Stages()
         self._searcher.catch_up()
         parsed = self._searcher.parse(query, now)
+        stages.done("index")
         vectors = await self._upkeep.encode_query(parsed.dense_text)
+        stages.done("embedding")
         await self._upkeep.settled(within_s)
+        stages.done("vectors")
         return parsed, vectors
 
     def _placed(self, places: Places, mask: Mask) -> Placed:

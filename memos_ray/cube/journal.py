@@ -18,6 +18,7 @@ from typing import TypeVar
 
 import pyarrow as pa
 
+from memos_ray import telemetry
 from memos_ray.config import Settings
 from memos_ray.cube.log_store import Hook, LogStore
 from memos_ray.cube.owner import OnLive, Owner
@@ -227,9 +228,11 @@ class Journal:
             raise
 
     async def _one_group(self, planner: Planner) -> None:
+        waiting = len(self._queue)
         group = self._queue.plan_group(planner, self._config.group_rows)
         try:
             rows = await self._commit(group.drafts) if group.drafts else []
+            telemetry.observe(telemetry.COMMIT_WAITING, waiting)
         except _Unstorable:
             self._queue.put_back(group.storable())
             return
@@ -262,7 +265,10 @@ class Journal:
                 raise _Unstorable from error
             self._owner.write(table)
 
+        began = self._clock.monotonic()
         await self._guarded(write)
+        telemetry.observe(telemetry.COMMIT_SECONDS, self._clock.monotonic() - began)
+        telemetry.observe(telemetry.COMMIT_ROWS, len(rows))
         self._recorded_at = recorded_at
         self._commits += 1
         return rows

@@ -11,6 +11,7 @@ from collections import OrderedDict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from memos_ray import telemetry
 from memos_ray.errors import MemosError, Overloaded, Retryable
 from memos_ray.models.embedder import check_contexts, check_texts
 from memos_ray.models.encoded import Documents, Encoded, TokenRows, Vectors, as_documents, as_query
@@ -136,6 +137,11 @@ class BatchingEmbedder:
         self._texts_per_s = 500.0  # a first guess, for `retry_after_s`
 
     @property
+    def waiting(self) -> int:
+        """Texts that wait."""
+        return self._batcher.waiting
+
+    @property
     def fingerprint(self) -> str:
         """The inner embedder's."""
         return self._inner.fingerprint
@@ -173,9 +179,11 @@ class BatchingEmbedder:
         known = self._cache.get(text)
         if known is not None:
             self._cache.move_to_end(text)
+            telemetry.count(telemetry.EMBED_QUERIES, cache="hit")
             return known
         tokens = self.token_dim > 0
         asked = self._asked.get(text)
+        telemetry.count(telemetry.EMBED_QUERIES, cache="miss" if asked is None else "joined")
         if asked is None:
             asked = self._asked[text] = self._put(Job([text], query=True, tokens=tokens))
             asked.add_done_callback(lambda done: self._answered(text, done))
@@ -248,6 +256,7 @@ class BatchingEmbedder:
                 tokens=any(job.tokens for job, _ in batch),
             )
         except Exception as error:
+            self._note(batch, started, "failed")
             jobs = list(dict.fromkeys(job for job, _ in batch))
             if len(jobs) == 1 or isinstance(error, Retryable):
                 _fail(jobs, error)
@@ -255,9 +264,16 @@ class BatchingEmbedder:
             for job in jobs:  # one caller's texts must not fail the others'
                 await self._run([part for part in batch if part[0] is job])
             return
-        elapsed_s = max(asyncio.get_running_loop().time() - started, 1e-6)
+        elapsed_s = max(self._note(batch, started, "ok"), 1e-6)
         self._texts_per_s += 0.2 * (len(batch) / elapsed_s - self._texts_per_s)
         _deliver(batch, found)
+
+    def _note(self, batch: Sequence[Part], started: float, outcome: str) -> float:
+        """Seconds that a batch took."""
+        took_s = asyncio.get_running_loop().time() - started
+        telemetry.observe(telemetry.EMBED_TEXTS, len(batch))
+        telemetry.observe(telemetry.EMBED_SECONDS, took_s, outcome=outcome)
+        return took_s
 
 
 def _deliver(batch: Iterable[Part], found: Encoded) -> None:

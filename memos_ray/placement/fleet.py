@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 _SMOOTHING_S = 10.0  # time constant of busy shares and call rates
+_ATTACHES = 2048  # remembered: more than the largest pool can follow within its window
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,22 +65,41 @@ class Host:
     started_at: float
     ready: bool = False
     leaving: bool = False  # it gets nothing new, and ends once it is empty
-    reserved: bool = False  # a cube that is to move here is still on its old host
     own: bool = False  # reserved for the one cube it holds
+    held: bool = False  # it has held a cube, or does
     cubes: dict[str, Cube] = field(default_factory=dict)
+    coming: dict[str, float] = field(default_factory=dict)  # still on their old hosts; how busy they are
+    busy: float = 0.0  # share of a core that its cubes take, those that are coming too
+    largest: int = 0  # at least as many items as any of its cubes has
+    oldest: float = float("inf")  # no cube of it was used longer ago
     uss_bytes: int = 0
     blank_bytes: int = 0  # what it took before it held anything
+    items: int = 0  # of all its cubes
+    most_items: int = 0  # that it ever held…
+    most_bytes: int = 0  # …and took beyond a blank one
     seen_at: float = 0.0
 
     @property
     def blank(self) -> bool:
         """Free for anybody."""
-        return not self.cubes and not self.leaving and not self.reserved
+        return not self.cubes and not self.leaving and not self.coming
+
+    def count(self) -> None:
+        """Brings `busy`, `largest` and `oldest` up to date: so that a tick need not look at every cube of a fleet."""
+        cubes = self.cubes.values()
+        self.busy = sum([cube.busy for cube in cubes]) + sum(self.coming.values())
+        self.largest = max([cube.items for cube in cubes], default=0)
+        self.oldest = min([cube.used_at for cube in cubes], default=float("inf"))
+        self.items = sum([cube.items for cube in cubes])
+        self.most_items = max(self.most_items, self.items)
 
     @property
-    def busy(self) -> float:
-        """Share of a core that its cubes take."""
-        return sum(cube.busy for cube in self.cubes.values())
+    def kept(self) -> float:
+        """Of what it took at most, the share that it keeps for cubes which have left: allocators give little back."""
+        if not self.most_items or not self.most_bytes:
+            return 0.0
+        taken = max(0, self.uss_bytes - self.blank_bytes) / self.most_bytes
+        return max(0.0, taken - self.items / self.most_items)
 
 
 class Fleet:
@@ -91,9 +111,10 @@ class Fleet:
         self.cubes: dict[str, Cube] = {}
         self.shards: dict[int, str] = {}  # where the packed cubes of a shard go
         self.own: set[str] = set()  # active cubes that get a host of their own, in spite of packing
-        self.attached_at: deque[float] = deque(
-            maxlen=256
-        )  # when cubes took blank hosts: what the pool follows
+        self.attached_at: deque[float] = deque(maxlen=_ATTACHES)  # when cubes took blank hosts
+        self.blank_bytes = 0  # what a fresh host takes
+        self._on: dict[str, dict[str, Host]] = {}  # hosts by node
+        self._used: dict[str, int] = {}  # what the hosts of a node take
 
     # -- what happened ----------------------------------------------------------------------------------------
 
@@ -109,25 +130,42 @@ class Fleet:
     def starting(self, name: str, node_id: str, now: float) -> Host:
         """A host process was asked for."""
         host = self.hosts[name] = Host(name, node_id, now, seen_at=now)
+        self._on.setdefault(node_id, {})[name] = host
         return host
 
+    def reserve(self, name: str, cube_id: str) -> None:
+        """The cube is to move to this host: its place there is taken from now on, and nobody ends the host."""
+        self.hosts[name].coming[cube_id] = self.cubes[cube_id].busy
+        self.hosts[name].count()
+
+    def unreserve(self, name: str, cube_id: str) -> None:
+        """It does not come, or has come."""
+        host = self.hosts.get(name)
+        if host is not None and host.coming.pop(cube_id, None) is not None:
+            host.count()
+
     def attaching(self, cube_id: str, shard: int, name: str, now: float, *, packed: bool = False) -> Cube:
-        """A cube is on its way to a host: nobody else may take its place there. `packed`: beside others."""
+        """A cube is on its way to a host: nobody else may take its place there. `packed`: beside others. Where one was
+        reserved for it, it is taken to be as busy as it was."""
         host = self.hosts[name]
-        if host.blank:
+        if not host.cubes:
             self.attached_at.append(now)
-        host.own = not packed
+            host.blank_bytes = host.blank_bytes or self.blank_bytes
+        host.own, host.held = not packed, True
         if packed:
             self.shards[shard] = name
-        cube = Cube(cube_id, shard, name, since=now, used_at=now, changing=True)
+        busy = host.coming.pop(cube_id, 0.0)
+        cube = Cube(cube_id, shard, name, since=now, used_at=now, busy=busy, changing=True)
         host.cubes[cube_id] = self.cubes[cube_id] = cube
+        host.oldest = min(host.oldest, now)
         return cube
 
     def attached(self, cube_id: str, epoch: int, items: int, now: float) -> None:
         """It is there."""
         cube = self.cubes[cube_id]
         cube.epoch, cube.items, cube.since, cube.used_at, cube.changing = epoch, items, now, now, False
-        self.hosts[cube.host].ready = True
+        host = self.hosts[cube.host]
+        host.ready, host.largest = True, max(host.largest, items)
 
     def gone(self, cube_id: str) -> Host | None:
         """The cube is on no host any more (passivated, moved away, never came up). Returns the host it was on."""
@@ -137,8 +175,10 @@ class Fleet:
             return None
         host = self.hosts.get(cube.host)
         if host is not None:
-            host.cubes.pop(cube_id, None)
+            if host.cubes.pop(cube_id, None) is not None:
+                host.busy = max(0.0, host.busy - cube.busy)
             if not host.cubes:
+                host.count()
                 host.own = False
                 self._unassign(host.name)
         return host
@@ -148,6 +188,8 @@ class Fleet:
         host = self.hosts.pop(name, None)
         if host is None:
             return []
+        del self._on[host.node_id][name]
+        self._used[host.node_id] = self.used_bytes(host.node_id) - host.uss_bytes
         self._unassign(name)
         node = self.nodes.get(host.node_id)
         if node is not None and silent_s > 0:
@@ -155,6 +197,7 @@ class Fleet:
         for cube_id in host.cubes:
             if (cube := self.cubes.get(cube_id)) is not None and cube.host == name:
                 del self.cubes[cube_id]
+                self.own.discard(cube_id)
         return list(host.cubes)
 
     def pulse(self, name: str, uss_bytes: int, uses: Iterable[CubeUse], now: float) -> None:
@@ -163,9 +206,11 @@ class Fleet:
         if host is None:
             return
         elapsed = max(now - host.seen_at, 1e-3)
+        self._used[host.node_id] = self.used_bytes(host.node_id) + uss_bytes - host.uss_bytes
         host.ready, host.seen_at, host.uss_bytes = True, now, uss_bytes
-        if not host.cubes:
+        if not host.held:
             host.blank_bytes = uss_bytes
+            self.blank_bytes = min(self.blank_bytes or uss_bytes, uss_bytes)
         weight = min(1.0, elapsed / _SMOOTHING_S)
         for use in uses:
             cube = host.cubes.get(use.cube_id)
@@ -175,6 +220,9 @@ class Fleet:
                 cube.busy += weight * (max(use.busy_s - cube.busy_s, 0.0) / elapsed - cube.busy)
             cube.epoch, cube.items, cube.calls, cube.busy_s = use.epoch, use.items, use.calls, use.busy_s
             cube.used_at = now - use.idle_s
+        host.count()
+        if host.held:
+            host.most_bytes = max(host.most_bytes, uss_bytes - host.blank_bytes)
 
     def _unassign(self, name: str) -> None:
         for shard in [s for s, host in self.shards.items() if host == name]:
@@ -184,11 +232,11 @@ class Fleet:
 
     def on(self, node_id: str) -> Iterator[Host]:
         """The hosts of a node."""
-        return (host for host in self.hosts.values() if host.node_id == node_id)
+        return iter(self._on.get(node_id, {}).values())
 
     def used_bytes(self, node_id: str) -> int:
         """Memory that the hosts of a node have for themselves (USS)."""
-        return sum(host.uss_bytes for host in self.on(node_id))
+        return self._used.get(node_id, 0)
 
     def bytes_of(self, cube: Cube) -> float:
         """About what a cube takes: its part, by items, of what its host took beyond a blank one."""

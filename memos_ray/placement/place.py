@@ -54,24 +54,34 @@ def place(
     """Where `cube_id` goes. `near` is a node that it should be on if that has room, `only` one that it must be on;
     `avoid` are hosts that it must not be on."""
     nodes = [n for n in usable(fleet, policy, now) if only is None or n.node_id == only]
-    roomy = {n.node_id: score(fleet, policy, n, near) for n in nodes if room(fleet, policy, n)}
-    if not roomy:
+    nodes = [n for n in nodes if room(fleet, policy, n)]
+    if not nodes:
         return Full(_why(fleet, policy, now, only))
     packed = policy.cubes_per_actor > 1 and cube_id not in fleet.own
+    busy = fleet.cubes[cube_id].busy if cube_id in fleet.cubes else 0.0
+    if packed:  # looked at first: most cubes that are asked for have one, and it saves looking at all hosts
+        home = fleet.hosts.get(fleet.shards.get(shard, ""))
+        if (
+            home is not None
+            and home.name not in avoid
+            and any(node.node_id == home.node_id for node in nodes)
+            and takes(home, policy, busy)
+            and not _attaches_enough(home, policy)
+        ):
+            return Use(home.name)
+    roomy = {node.node_id: score(fleet, policy, node, near) for node in nodes}
     hosts = [h for h in fleet.hosts.values() if h.node_id in roomy and h.name not in avoid and not h.leaving]
     if packed:
-        home = fleet.hosts.get(fleet.shards.get(shard, ""))
-        if home is not None and home in hosts and takes(home, policy):
-            return Use(home.name)
-        open_to_it = [h for h in hosts if h.cubes and takes(h, policy)]
-        if open_to_it:
+        open_to_it = [h for h in hosts if h.cubes and takes(h, policy, busy)]
+        calm = [h for h in open_to_it if not _attaches_enough(h, policy)]
+        if not calm and any(h.blank and h.ready for h in hosts):
+            open_to_it = []  # an empty process has the cube sooner than one that activates others
+        if open_to_it := calm or open_to_it:
             return Use(min(open_to_it, key=lambda h: (h.busy + roomy[h.node_id], len(h.cubes), h.name)).name)
     blanks = [h for h in hosts if h.blank]
     if blanks:  # one that is up before one that is coming up, whatever the node
         return Use(min(blanks, key=lambda h: (not h.ready, roomy[h.node_id], h.started_at, h.name)).name)
-    free = [
-        node_id for node_id in roomy if _starting(fleet, node_id) < starts_at_once(fleet, policy, node_id)
-    ]
+    free = [node_id for node_id in roomy if starting(fleet, node_id) < starts_at_once(fleet, policy, node_id)]
     if not free:
         return Full("as many host processes are starting as should at once", brief=True)
     return Start(min(free, key=lambda node_id: (roomy[node_id], node_id)))
@@ -82,18 +92,23 @@ def starts_at_once(fleet: Fleet, policy: Policy, node_id: str) -> int:
     return max(2, round(policy.starts_per_cpu * fleet.nodes[node_id].cpus))
 
 
-def _starting(fleet: Fleet, node_id: str) -> int:
+def starting(fleet: Fleet, node_id: str) -> int:
+    """How many are."""
     return sum(not host.ready for host in fleet.on(node_id))
 
 
-def takes(host: Host, policy: Policy) -> bool:
-    """Whether another packed cube may go there."""
+def takes(host: Host, policy: Policy, busy: float = 0.0) -> bool:
+    """Whether another packed cube, which keeps a core busy by so much, may go there."""
     return (
         not host.own
         and not host.leaving
-        and len(host.cubes) < policy.cubes_per_actor
-        and host.busy < policy.full_busy
+        and len(host.cubes) + len(host.coming) < policy.cubes_per_actor
+        and host.busy + busy < policy.full_busy
     )
+
+
+def _attaches_enough(host: Host, policy: Policy) -> bool:
+    return sum([cube.changing for cube in host.cubes.values()]) >= policy.attaches
 
 
 def usable(fleet: Fleet, policy: Policy, now: float) -> list[Node]:

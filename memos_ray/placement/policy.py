@@ -25,6 +25,7 @@ class Policy:
     relieve_to: float = 0.85  # of that share: so far down passivation goes once it is exceeded
     own_items: int = 20_000  # a cube with more versions gets a process of its own…
     own_busy: float = 0.4  # …and so does one that keeps a core busy by more than this share
+    attaches: int = 4  # at once in a packed host: they take its core in turns, so that more would wait for it
     full_busy: float = 0.8  # a packed host that is busier gives cubes away
     spread: float = 0.2  # difference of node loads that is left alone
     changes: int = 8  # passivations and moves begun in one tick, each

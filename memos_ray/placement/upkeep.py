@@ -14,6 +14,7 @@ from memos_ray.placement.fleet import Cube, Fleet, Host, Node
 from memos_ray.placement.place import load, room, usable
 from memos_ray.placement.policy import Policy
 
+_WORN = 0.25  # share of its largest size that a host may keep for nothing
 _GAIN = 0.5  # of the difference of two nodes' loads that one move may carry over: more would swing back
 
 
@@ -35,25 +36,45 @@ class Move:
     own: bool = False
 
 
+def worn_out(fleet: Fleet, policy: Policy) -> list[str]:
+    """Hosts to let go as a whole, one a node, where memory is short: those that keep most for cubes which have left.
+    Whoever marks one `leaving` has its cubes passivated, and the process ended."""
+    found = []
+    for node in fleet.nodes.values():
+        if room(fleet, policy, node) or any(host.leaving for host in fleet.on(node.node_id)):
+            continue
+        worst = max(fleet.on(node.node_id), key=lambda h: (h.kept * h.most_bytes, h.name), default=None)
+        if worst is not None and worst.cubes and worst.kept > _WORN:
+            found.append(worst.name)
+    return found
+
+
 def passivations(fleet: Fleet, policy: Policy, now: float) -> list[Passivate]:
     """Cubes to let go, at most `policy.changes`: first where memory is short, then those idle for too long."""
     found: dict[str, Passivate] = {}
     for node in fleet.nodes.values():
         for cube in _relief(fleet, policy, node, now):
             found[cube.cube_id] = Passivate(cube.cube_id, "memory")
-    idle = [c for c in fleet.cubes.values() if now - c.used_at >= policy.idle_s and not c.changing]
+    hosts = (host for host in fleet.hosts.values() if now - host.oldest >= policy.idle_s)
+    cubes = (cube for host in hosts for cube in host.cubes.values())
+    idle = [c for c in cubes if now - c.used_at >= policy.idle_s and not c.changing]
     for cube in sorted(idle, key=lambda c: (c.used_at, c.cube_id)):
         found.setdefault(cube.cube_id, Passivate(cube.cube_id, "idle"))
     return list(islice(found.values(), policy.changes))
 
 
 def _relief(fleet: Fleet, policy: Policy, node: Node, now: float) -> Iterator[Cube]:
-    """The cubes of a node that has too little memory left, longest unused first, until it would have enough."""
+    """The cubes of a node that has too little memory left, longest unused first, until it would have enough; before
+    them those of hosts that are leaving: to move these needs room."""
     if room(fleet, policy, node):
         return
+    for host in fleet.on(node.node_id):
+        if host.leaving:
+            yield from (cube for cube in host.cubes.values() if not cube.changing)
     excess = fleet.used_bytes(node.node_id) - policy.relieve_to * policy.memory_share * node.memory_bytes
-    cubes = [c for host in fleet.on(node.node_id) for c in host.cubes.values() if not c.changing]
-    for cube in sorted(cubes, key=lambda c: (c.used_at, c.cube_id)):
+    cubes = [c for host in fleet.on(node.node_id) for c in host.cubes.values()]
+    excess -= sum(fleet.bytes_of(c) for c in cubes if c.changing)  # most of them are on their way out
+    for cube in sorted((c for c in cubes if not c.changing), key=lambda c: (c.used_at, c.cube_id)):
         if excess <= 0:
             return
         excess -= fleet.bytes_of(cube)
@@ -88,7 +109,7 @@ def _own_host(fleet: Fleet, policy: Policy, now: float) -> Iterator[Move]:
     if policy.cubes_per_actor == 1:
         return
     for host in fleet.hosts.values():
-        if len(host.cubes) < 2:
+        if len(host.cubes) < 2 or (host.largest <= policy.own_items and host.busy <= policy.own_busy):
             continue
         for cube in host.cubes.values():
             if cube.changing:
@@ -121,13 +142,15 @@ def _spread(fleet: Fleet, policy: Policy, now: float) -> Iterator[Move]:
     high = max(nodes, key=lambda node: (loads[node.node_id], node.node_id))
     low = min(nodes, key=lambda node: (loads[node.node_id], node.node_id))
     difference = loads[high.node_id] - loads[low.node_id]
-    if difference <= policy.spread:
-        return
+    if difference <= policy.spread or any(host.coming for host in fleet.on(low.node_id)):
+        return  # what is on its way there is seen once it has come
     left = _GAIN * difference
     limit = max(policy.memory_share * low.memory_bytes, 1.0)
     for host in sorted(fleet.on(high.node_id), key=lambda h: h.name):
         for cube in _busiest(host, policy, now):
-            weight = max(fleet.bytes_of(cube) / limit, cube.busy / max(low.cpus, 1.0))
+            # One that is alone takes a process there, and its old one goes.
+            taken = fleet.bytes_of(cube) if len(host.cubes) > 1 else host.uss_bytes
+            weight = max(taken / limit, cube.busy / max(low.cpus, 1.0))
             if 0 < weight <= left:
                 left -= weight
                 yield Move(cube.cube_id, "spread", node_id=low.node_id)

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memos_ray import telemetry
 from memos_ray.retrieval import graph_arm
 from memos_ray.retrieval.arrays import Mask, Scores, Slots, best, fit_mask
 from memos_ray.retrieval.bm25 import TextIndex
@@ -89,6 +90,7 @@ def ask_arms(
 ) -> Asked:
     """The first `depth` slots under `mask` and their raw scores, for every arm that could be asked."""
     rankings: Rankings = {}
+    stages = telemetry.Stages()
     before = indexes.order.previous(mask) if indexes.order is not None and windows else None
     spoken = None
     if indexes.speakers is not None and query.speakers:
@@ -101,6 +103,7 @@ def ask_arms(
         if spoken is not None:
             own = np.where(fit_mask(spoken, len(dense)), dense, np.float32(-np.inf))
             rankings[DENSE_SPEAKER] = best(own, depth)
+        stages.done("dense")
     answers = before if before is None or indexes.speakers is None else indexes.speakers.answers(before)
     found = lexical(indexes.text, query.terms, query.names, mask, answers) if windows else None
     if query.terms and found is None:
@@ -111,11 +114,13 @@ def ask_arms(
         if spoken is not None:
             own = np.where(fit_mask(spoken, len(found.window)), found.window, np.float32(0))
             rankings[WINDOW_SPEAKER] = best(own, depth, above=0.0)
+    stages.done("text")
     if indexes.graph is not None:
         # The first few of each are enough to say which few come first of all.
         heads = {name: ranked[0][: 2 * graph_arm.SEEDS] for name, ranked in rankings.items()}
         first, _ = fuse(heads, WEIGHTS, RRF_K)
         rankings[GRAPH] = graph_arm.rank(indexes.graph, first, query.entities, mask, depth)
+        stages.done("graph")
     return Asked(rankings, found, dense, before, spoken)
 
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from memos_ray import telemetry
 from memos_ray.retrieval.arms import Asked, CubeIndexes, EmbeddedQuery, candidates
 from memos_ray.retrieval.arrays import Mask, Slots, fit_mask
 from memos_ray.retrieval.pool import Pool
@@ -59,7 +60,9 @@ def make_pool(
     tokens = indexes.tokens if recipe.late else None
     found = None
     if tokens is not None and vectors is not None and vectors.tokens is not None and len(vectors.tokens):
+        stages = telemetry.Stages()
         found = tokens.maxsim(vectors.tokens, slots)
+        stages.done("tokens")
     embedded = None
     if indexes.dense is not None and asked.dense is not None:
         embedded = np.zeros((len(slots), indexes.dense.dim), np.float32)

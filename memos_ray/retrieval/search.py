@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from memos_ray import telemetry
 from memos_ray.arguments import check_flag, check_number, check_whole
 from memos_ray.errors import Invalid
 from memos_ray.retrieval.arms import (
@@ -116,10 +117,12 @@ def search(
     hits: list[Ranked] = []
     if recipe.weights is not None:
         pool = make_pool(indexes, query, vectors, mask, asked, recipe)
+        stages = telemetry.Stages()
         found = rank(indexes, pool, mask, load_ranker(recipe.weights), second=recipe.second)
         order = np.argsort(-found.scores, kind="stable")[:wanted]
         best = zip(pool.slots[order].tolist(), found.chances[order].tolist(), strict=True)
         hits = [Ranked(slot, score) for slot, score in best]
+        stages.done("ranking")
     if len(hits) < wanted:
         highest = 0.5 * hits[-1].score if hits else _nearness(indexes, query, asked.rankings)
         hits += _fused(asked.rankings, {hit.slot for hit in hits}, highest)

@@ -249,5 +249,5 @@ def test_another_data_root_than_the_running_one_is_refused(system):
 def test_doctor_finds_every_cube_sound(system):
     run("add", "checked", "-c", "sound")
     findings = run("doctor")["findings"]
-    assert {f["state"] for f in findings} == {"ok"}
+    assert "bad" not in {f["state"] for f in findings}, findings
     assert any(f["what"] == "cube sound" for f in findings)

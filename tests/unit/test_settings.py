@@ -12,7 +12,8 @@ DOCS = Path(__file__).parents[2] / "docs" / "settings.md"
 def test_every_setting_is_documented_with_its_default():
     text = DOCS.read_text()
     for name, field in Settings.model_fields.items():
-        default = "none" if field.default is None else field.default
+        value = field.get_default(call_default_factory=True)
+        default = "none" if value is None else value
         assert f"| `{name}` | `MEMOS_RAY_{name.upper()}` | `{default}` | {field.description} |" in text
 
 

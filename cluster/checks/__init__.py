@@ -1,0 +1,1 @@
+"""What `memos-ray doctor` looks at beside the cubes: this machine, the way to the cluster, what runs there."""

@@ -13,15 +13,30 @@ import statistics
 import tempfile
 import time
 from collections.abc import Awaitable, Callable
+from itertools import islice
 from pathlib import Path
 
 from s3_server import BUCKET, Proxy, Server, environment
 
+from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
+from memos_ray.cube.cube import MemCube
+from memos_ray.cube.opening import open_cube
+from memos_ray.cube.paths import checkpoints_path
+from memos_ray.cube.registry import Registry
+from memos_ray.cube.registry.index import RegistryIndex
+from memos_ray.ids import new_op_id
+from memos_ray.models.batching import BatchingEmbedder
+from memos_ray.models.embedder import HashEmbedder
+from memos_ray.placement.shards import table_of
+from memos_ray.storage.files import Files
 from memos_ray.testing.local import LocalCubes
 
 KINDS = ("GET", "HEAD", "LIST", "PUT", "POST", "DELETE")
-ITEMS, GROUP, TIMES, IDLE_S = 1_000, 100, 15, 60.0
+ITEMS, GROUP, TIMES, IDLE_S = 1_000, 100, 15, float(os.environ.get("IDLE", "60"))
+
+
+Measured = Callable[[str, Callable[[], Awaitable[object]]], Awaitable[None]]
 
 
 async def fill(root: str, settings: Settings) -> None:
@@ -31,15 +46,71 @@ async def fill(root: str, settings: Settings) -> None:
             await cube.add([f"Memory {start + i} of the {i}th jar of lemons." for i in range(50)])
 
 
-async def life(
-    root: str, measured: Callable[[str, Callable[[], Awaitable[object]]], Awaitable[None]], idle: bool
-) -> None:
-    settings = Settings()
+async def registry_life(root: str, measured: Measured) -> None:
+    first, second = in_one_table(2)
+    registry = Registry(root)
+
+    async def register(cube_id: str) -> None:
+        await asyncio.to_thread(
+            lambda: registry.create_if_absent(cube_id, incarnation=new_op_id(), embedder="hash")
+        )
+
+    async def look_up(where: Registry | RegistryIndex) -> None:
+        assert await asyncio.to_thread(where.lookup, first) is not None
+
+    await measured("register the first cube of one of the 64 tables", lambda: register(first))
+    await measured("register another in that table", lambda: register(second))
+    await measured("look a cube up, the table not open yet", lambda: look_up(Registry(root)))
+    await measured("look a cube up, the table open", lambda: look_up(registry))
+    index = registry.index()
+    await measured(
+        "read the registry into memory, two tables there", lambda: asyncio.to_thread(index.refresh)
+    )
+    await measured("register one more, the registry in memory", lambda: register(in_one_table(3)[2]))
+    await measured("look a cube up in memory, as the directory does", lambda: look_up(index))
+    await measured("refresh what is in memory, as before a listing", lambda: asyncio.to_thread(index.refresh))
+
+
+def in_one_table(n: int) -> list[str]:
+    found = (f"user:{i}" for i in range(10_000) if table_of(f"user:{i}") == table_of("user:0"))
+    return list(islice(found, n))
+
+
+async def life(root: str, measured: Measured, idle: bool) -> None:
+    settings = Settings(data=root)
     await measured(
         "make a cube, activate it, add 1,000 memories in 20 calls, passivate", lambda: fill(root, settings)
     )
+    await registry_life(root, measured)
+    incarnation = Registry(root).lookup("c").incarnation
+    embedder = BatchingEmbedder(HashEmbedder())
+
+    async def activate() -> MemCube:
+        return await open_cube(
+            settings, "c", incarnation, embedder=embedder, clock=SystemClock(), owner="measured"
+        )
+
+    async def once(what: str) -> None:
+        opened: list[MemCube] = []
+
+        async def attach() -> None:
+            opened.append(await activate())
+
+        await measured(f"activate a cube of {ITEMS:,}, {what}", attach)
+        await measured(f"its first search, {what}", lambda: opened[0].search("jar of lemons number 7"))
+        await asyncio.sleep(1)
+        await measured(f"passivate it, {what}", opened[0].close)
+
+    files = Files(checkpoints_path(root, "c", incarnation))
+    warm = await activate()
+    await warm.search("jar of lemons number 7")
+    await warm.settled()
+    await warm.close()
+    await once("with checkpoints")
+    for file in list(files.list()):
+        files.delete(file.name)
+    await once("without")
     cubes = LocalCubes(root, settings=settings)
-    await measured(f"activate a cube of {ITEMS:,}", lambda: cubes.active("c"))
     cube, active = await cubes.cube("c"), await cubes.active("c")
     number = iter(range(10**9))
 
@@ -65,7 +136,7 @@ async def life(
     await measured("compact and clean up", lambda: active._journal._compact())
     if idle:
         await measured("an idle active cube, a minute", lambda: asyncio.sleep(IDLE_S))
-    await measured("passivate", cubes.close)
+    await measured("passivate, with a tenth of it new", cubes.close)
 
 
 async def main() -> None:

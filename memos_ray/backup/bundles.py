@@ -11,7 +11,6 @@ import zipfile
 from contextlib import ExitStack, suppress
 from typing import Literal
 
-from memos_ray.backup.files import Files, Writer
 from memos_ray.backup.layout import (
     Bundle,
     Damaged,
@@ -24,6 +23,7 @@ from memos_ray.backup.layout import (
     sealed,
 )
 from memos_ray.errors import MemosError
+from memos_ray.storage.files import Bytes, Files
 
 _OLDEST = (1980, 1, 1, 0, 0, 0)  # the time of all members: they have their own in their manifests
 
@@ -31,7 +31,7 @@ _OLDEST = (1980, 1, 1, 0, 0, 0)  # the time of all members: they have their own 
 class _Hashing:
     """Counts and hashes what goes through. Cannot be rewound, and says so to zipfile by having no `tell`."""
 
-    def __init__(self, to: Writer) -> None:
+    def __init__(self, to: Bytes) -> None:
         self._to = to
         self.bytes, self.sha256 = 0, hashlib.sha256()
 
@@ -73,7 +73,7 @@ class PartWriter:
     def put(self, data: bytes) -> Place:
         """Stores a .memcube file."""
         if self._archive is None:
-            self._out = _Hashing(self._open.enter_context(self._files.stream(bundle_name(self._number))))
+            self._out = _Hashing(self._open.enter_context(self._files.writer(bundle_name(self._number))))
             self._archive = zipfile.ZipFile(self._out, "w", zipfile.ZIP_STORED)
         assert self._out is not None
         member = zipfile.ZipInfo(f"{len(self.entries):06d}.memcube", _OLDEST)
@@ -96,7 +96,7 @@ class PartWriter:
             )
         index = Index(bundle=bundle, entries=tuple(self.entries), damaged=tuple(self.damaged))
         data = sealed(index)
-        self._files.write(index_name(self._number), data)
+        self._files.write_durably(index_name(self._number), data)
         return part_of(index, self._number, data)
 
 

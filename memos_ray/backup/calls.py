@@ -61,7 +61,7 @@ def backup(
         progress=progress,
     )
     answer = manifest.model_dump(include={"id", "at", "data", "cubes", "rows", "bytes", "damaged", "bases"})
-    return {"backup": Backup(str(to)).files.root, **to_jsonable(answer)}
+    return {"backup": Backup(str(to)).files.uri, **to_jsonable(answer)}
 
 
 def verify_backup(

@@ -8,10 +8,11 @@ from collections.abc import Iterable, Iterator
 
 import pyarrow as pa
 
-from memos_ray.backup.files import Files, resolve_location
 from memos_ray.backup.layout import MANIFEST, PLAN, Base, Entry, Index, Manifest, Part, unsealed
+from memos_ray.backup.locations import files_at, resolve_location
 from memos_ray.cube.portable import parse_memcube
 from memos_ray.errors import Corrupt, Invalid, NotFound
+from memos_ray.storage.files import Files
 
 
 class Backup:
@@ -21,17 +22,17 @@ class Backup:
     """
 
     def __init__(self, location: str) -> None:
-        self.files = Files(location)
-        data = self.files.read(MANIFEST)
+        self.files = files_at(location)
+        data = self.files.find_bytes(MANIFEST)
         if data is None:
-            if self.files.read(PLAN) is not None:
+            if self.files.find_bytes(PLAN) is not None:
                 raise Invalid(
-                    f"the backup at {self.files.root} was not finished: continue it with "
-                    f"`memos-ray backup {self.files.root}`",
+                    f"the backup at {self.files.uri} was not finished: continue it with "
+                    f"`memos-ray backup {self.files.uri}`",
                     argument="location",
                 )
             raise Invalid(
-                f"there is no backup at {self.files.root}: it has no {MANIFEST}", argument="location"
+                f"there is no backup at {self.files.uri}: it has no {MANIFEST}", argument="location"
             )
         self.manifest = unsealed(data, Manifest, self.files.path(MANIFEST))
         self._bases: dict[int, Files] = {}
@@ -54,13 +55,13 @@ class Backup:
                 known = {entry.cube_id: entry for entry in self.index(self.manifest.parts[number]).entries}
                 at = number
             if number == len(lasts) or cube_id not in known:
-                raise NotFound(f"there is no cube {cube_id!r} in {self.files.root}", what="cube", id=cube_id)
+                raise NotFound(f"there is no cube {cube_id!r} in {self.files.uri}", what="cube", id=cube_id)
             yield known[cube_id]
 
     def index(self, part: Part) -> Index:
         """A part's index. Raises `Corrupt` if it is not the one that the manifest names."""
         path = self.files.path(part.index)
-        data = self.files.read(part.index)
+        data = self.files.find_bytes(part.index)
         if data is None:
             raise Corrupt(f"{path} is missing", path=path)
         if hashlib.sha256(data).hexdigest() != part.sha256:
@@ -73,7 +74,7 @@ class Backup:
         """The older backup of that number."""
         if number >= len(self.manifest.bases):
             raise Corrupt(
-                f"{self.files.root} names an older backup that it does not know", path=self.files.root
+                f"{self.files.uri} names an older backup that it does not know", path=self.files.uri
             )
         return self.manifest.bases[number]
 
@@ -82,19 +83,21 @@ class Backup:
         place = entry.place
         files = self.files if place.base is None else self._base_files(place.base)
         path = files.path(place.bundle)
-        data = files.read_part(place.bundle, place.offset, place.bytes)
-        if data is None:
+        try:
+            data = files.read_part(place.bundle, place.offset, place.bytes)
+        except NotFound as error:
             whose = "" if place.base is None else f" (of the older backup {self.base(place.base).id})"
-            raise Corrupt(f"{path}{whose} is missing; cube {entry.cube_id!r} is in it", path=path)
+            message = f"{path}{whose} is missing; cube {entry.cube_id!r} is in it"
+            raise Corrupt(message, path=path) from error
         return checked(data, entry, path)
 
     def table(self, entry: Entry) -> pa.Table:
         """A cube's rows (`rows.SCHEMA`). Raises `Corrupt` if they are damaged, or no cube can be made of them."""
-        return parsed(self.memcube(entry), entry, f"{self.files.root}, cube {entry.cube_id!r}")
+        return parsed(self.memcube(entry), entry, f"{self.files.uri}, cube {entry.cube_id!r}")
 
     def _base_files(self, number: int) -> Files:
         if number not in self._bases:
-            self._bases[number] = Files(resolve_location(self.base(number).location, self.files.root))
+            self._bases[number] = files_at(resolve_location(self.base(number).location, self.files.uri))
         return self._bases[number]
 
 

@@ -21,7 +21,6 @@ from datetime import UTC, datetime, timedelta
 
 from memos_ray.arguments import check_whole
 from memos_ray.backup.bundles import PartWriter, part_of
-from memos_ray.backup.files import Files, relative_location, resolve_location
 from memos_ray.backup.layout import (
     MANIFEST,
     PLAN,
@@ -36,6 +35,7 @@ from memos_ray.backup.layout import (
     sealed,
     unsealed,
 )
+from memos_ray.backup.locations import files_at, relative_location, resolve_location
 from memos_ray.backup.reading import Cut, latest_version, read_cut, read_key
 from memos_ray.backup.stored import Backup
 from memos_ray.clock import SystemClock
@@ -45,6 +45,7 @@ from memos_ray.cube.registry import CubeRecord, Registry
 from memos_ray.errors import Corrupt, Invalid, MemosError, NotFound
 from memos_ray.ids import check_id, new_op_id
 from memos_ray.protocols import Clock
+from memos_ray.storage.files import Files
 from memos_ray.types import to_jsonable
 
 log = logging.getLogger(__name__)
@@ -99,12 +100,12 @@ def take_backup(
     options = options or Options()
     check_whole(options.workers, "workers", 1)
     clock = clock or SystemClock()
-    files = Files(to)
+    files = files_at(to)
     plan = _plan(settings, files, cubes, at, since, options, clock)
     _wait_until(clock, plan.at + timedelta(seconds=options.skew_s))
-    older = Backup(resolve_location(plan.bases[0].location, files.root)) if plan.bases else None
+    older = Backup(resolve_location(plan.bases[0].location, files.uri)) if plan.bases else None
     if older is not None and older.manifest.id != plan.bases[0].id:
-        raise Invalid(f"{older.files.root} is another backup than the one to build on", argument="since")
+        raise Invalid(f"{older.files.uri} is another backup than the one to build on", argument="since")
     return _Run(settings, files, plan, older, options, progress).run(clock)
 
 
@@ -122,14 +123,14 @@ def _plan(
     now = clock.now()
     if at is not None and at > now:
         raise Invalid(f"at lies in the future: {at.isoformat()}", argument="at")
-    if files.read(MANIFEST) is not None:
-        raise Invalid(f"there is a finished backup at {files.root}; name another place", argument="to")
-    if (data := files.read(PLAN)) is not None:
+    if files.find_bytes(MANIFEST) is not None:
+        raise Invalid(f"there is a finished backup at {files.uri}; name another place", argument="to")
+    if (data := files.find_bytes(PLAN)) is not None:
         plan = unsealed(data, Plan, files.path(PLAN))
         _check_same(plan, settings, files, wanted, at, since)
         return plan
-    if not files.empty():
-        raise Invalid(f"{files.root} holds something else; name an empty place", argument="to")
+    if not files.is_empty():
+        raise Invalid(f"{files.uri} holds something else; name an empty place", argument="to")
     for cube_id in wanted or ():
         _active(Registry(settings.data), cube_id)
     if wanted is None and not Registry(settings.data).index().page(limit=1):
@@ -141,7 +142,7 @@ def _plan(
         cubes=wanted,
         bases=_bases(files, since) if since is not None else (),
     )
-    files.write(PLAN, sealed(plan))
+    files.write_durably(PLAN, sealed(plan))
     return plan
 
 
@@ -153,7 +154,7 @@ def _check_same(
     at: datetime | None,
     since: str | None,
 ) -> None:
-    where = f"an unfinished backup lies at {files.root}, "
+    where = f"an unfinished backup lies at {files.uri}, "
     if plan.data != settings.data:
         raise Invalid(f"{where}of {plan.data}; name another place", argument="to")
     if wanted is not None and wanted != plan.cubes:
@@ -169,9 +170,9 @@ def _check_same(
 def _bases(files: Files, since: str) -> tuple[Base, ...]:
     """The older backup, and those that it builds on itself: each is referred to directly."""
     older = Backup(since)
-    named = [(older.manifest.id, older.files.root)]
-    named += [(b.id, resolve_location(b.location, older.files.root)) for b in older.manifest.bases]
-    return tuple(Base(id=i, location=relative_location(place, files.root)) for i, place in named)
+    named = [(older.manifest.id, older.files.uri)]
+    named += [(b.id, resolve_location(b.location, older.files.uri)) for b in older.manifest.bases]
+    return tuple(Base(id=i, location=relative_location(place, files.uri)) for i, place in named)
 
 
 def _wait_until(clock: Clock, moment: datetime) -> None:
@@ -226,7 +227,7 @@ class _Run:
             bytes=self._bytes,
             damaged=tuple(self._damaged),
         )
-        self._files.write(MANIFEST, sealed(manifest))
+        self._files.write_durably(MANIFEST, sealed(manifest))
         return manifest
 
     def _write_part(self, first: _Prepared, more: Iterator[_Prepared]) -> None:
@@ -324,7 +325,7 @@ class _Run:
 def finished_parts(files: Files) -> Iterator[tuple[Index, bytes]]:
     """The parts that were written completely, from the first on, up to the first that was not."""
     number = 0
-    while (data := files.read(index_name(number))) is not None:
+    while (data := files.find_bytes(index_name(number))) is not None:
         try:
             index = unsealed(data, Index, files.path(index_name(number)))
         except MemosError:

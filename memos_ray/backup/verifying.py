@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 
-from memos_ray.backup.files import Files
 from memos_ray.backup.layout import Bundle, Entry, Part
 from memos_ray.backup.stored import Backup, checked, parsed
-from memos_ray.errors import Corrupt
+from memos_ray.errors import Corrupt, NotFound
+from memos_ray.storage.files import Files
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +65,7 @@ class _Run:
                 Problem(None, f"it has {self._cubes} cubes, the manifest says {manifest.cubes}")
             )
         return Verification(
-            self._backup.files.root, manifest.id, self._cubes, self._rows, self._bytes, tuple(self._problems)
+            self._backup.files.uri, manifest.id, self._cubes, self._rows, self._bytes, tuple(self._problems)
         )
 
     def _part(self, part: Part, entries: tuple[Entry, ...]) -> None:
@@ -100,7 +100,7 @@ class _Run:
         try:
             data = read()
             if self._fold:
-                parsed(data, entry, f"{self._backup.files.root}, cube {entry.cube_id!r}")
+                parsed(data, entry, f"{self._backup.files.uri}, cube {entry.cube_id!r}")
         except Corrupt as error:
             self._problems.append(Problem(entry.cube_id, error.message))
             return
@@ -111,12 +111,12 @@ class _Run:
 
 
 class _Stream:
-    """A file read once, from its beginning; hashes what goes by."""
+    """A file read once, from its beginning; hashes what goes by. Nothing at all if there is none."""
 
     def __init__(self, files: Files, name: str) -> None:
         self.at, self.sha256 = 0, hashlib.sha256()
-        self._chunks: Iterator[bytes] = files.chunks(name)
-        self._held = b""
+        self._chunks: Iterator[bytes] = files.read_chunks(name)
+        self._held = memoryview(b"")  # of which pieces cost no copy of the rest
 
     def take(self, size: int) -> bytes:
         """The next bytes; fewer where the file ends."""
@@ -128,10 +128,13 @@ class _Stream:
         for _ in self._next(size):
             pass
 
-    def _next(self, size: int | None) -> Iterator[bytes]:
+    def _next(self, size: int | None) -> Iterator[memoryview]:
         while size is None or size > 0:
             if not self._held:
-                self._held = next(self._chunks, b"")
+                try:
+                    self._held = memoryview(next(self._chunks, b""))
+                except NotFound:
+                    return
                 if not self._held:
                     return
             piece = self._held if size is None else self._held[:size]

@@ -1,28 +1,25 @@
-"""Checkpoint files: named arrays in one Arrow IPC file, and the only place that touches the folder they lie in.
+"""Checkpoint files: named arrays in one Arrow IPC file, and where they lie.
 
-A file has a record batch for each array, uncompressed, so that a local file is mapped and nothing is copied before
-it is used. Its schema's metadata says what the file is, and names, types, shapes and checksums of the arrays. An array
-is checked when it is first asked for. Knows nothing of cubes.
+A file has a record batch for each array, uncompressed, so that of a mapped file nothing is copied before it is used.
+Its schema's metadata says what the file is, and names, types, shapes and checksums of the arrays. An array is checked
+when it is first asked for. Knows nothing of cubes.
 """
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
-import os
-import uuid
 import zlib
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.fs as pafs
 from numpy.typing import NDArray
 
-from memos_ray.cube.storage_errors import storage_failures
+from memos_ray.errors import NotFound
 from memos_ray.retrieval.arrays import Saved
+from memos_ray.storage.files import Bytes, Files
 
 FORMAT = 1
 """Of the file. A file of another format counts as absent."""
@@ -92,82 +89,73 @@ class CheckpointFile:
 
 
 class CheckpointFolder:
-    """The checkpoints of one incarnation: a folder, or any URI that `pyarrow.fs` takes.
+    """The checkpoints of one incarnation: a folder, or a place in an object store (`storage.roots`)."""
 
-    `storage_options` are for a store that needs more than its URI and the usual environment.
-    """
-
-    def __init__(self, uri: str, storage_options: Mapping[str, str] | None = None) -> None:
+    def __init__(self, uri: str) -> None:
         self.uri = uri
-        self._options = storage_options
+        self._files = Files(uri)
 
     def open(self, name: str) -> CheckpointFile | None:
-        """The file of that name; None if there is none. Raises `Damaged`, or `OSError` if storage fails."""
-        filesystem, folder = self._filesystem()
-        path = f"{folder}/{name}.arrow"
+        """The file of that name; None if there is none. Raises `Damaged`, or `Unavailable` if storage fails."""
         try:
-            source = (
-                pa.memory_map(path)
-                if isinstance(filesystem, pafs.LocalFileSystem)
-                else pa.BufferReader(filesystem.open_input_file(path).read())  # one request
-            )
-            return CheckpointFile(pa.ipc.open_file(source))
-        except FileNotFoundError:
+            data = self._files.view(f"{name}.arrow")
+        except NotFound:
             return None
-        except pa.ArrowException as error:
+        try:
+            return CheckpointFile(pa.ipc.open_file(_aligned(pa.py_buffer(data))))
+        except (pa.ArrowException, OSError) as error:
             raise Damaged(str(error)) from error
 
     def write(self, name: str, about: Mapping[str, Any], parts: Mapping[str, Saved]) -> int:
         """Puts the file in the place of what was there, as a whole or not at all. Returns its size in bytes.
 
-        Raises `Unavailable`. A local file is written beside its place and then renamed.
+        Raises `Unavailable`.
         """
         arrays = dict(_flat(parts))
         listed = [(n, _type(a), list(a.shape), _checksum(_bytes(a))) for n, a in arrays.items()]
         header = json.dumps({"format": FORMAT, "about": dict(about), "arrays": listed}).encode()
         schema = _SCHEMA.with_metadata({_HEADER: b"%d %s" % (zlib.crc32(header), header)})
-        filesystem, folder = self._filesystem()
-        path = f"{folder}/{name}.arrow"
-        local = isinstance(filesystem, pafs.LocalFileSystem)
-        target = f"{path}.{uuid.uuid4().hex}.part" if local else path
-        with storage_failures(self.uri, "write a checkpoint"):
-            if local:
-                os.makedirs(folder, exist_ok=True)
-                self._sweep(folder, name)
-            try:
-                with filesystem.open_output_stream(target) as out, pa.ipc.new_file(out, schema) as writer:
-                    for array in arrays.values():
-                        writer.write_batch(pa.record_batch([_value(array)], schema=schema))
-                if local:
-                    os.replace(target, path)
-                size = filesystem.get_file_info(path).size
-            except BaseException:
-                if local:
-                    with contextlib.suppress(OSError):
-                        os.remove(target)
-                raise
-        return int(size or 0)
+        # What power is lost in the middle of has other checksums: there is no need to wait for the disk.
+        with self._files.writer(f"{name}.arrow", durable=False) as file:
+            out = _Sink(file)
+            with pa.ipc.new_file(pa.PythonFile(out, mode="w"), schema) as writer:
+                for array in arrays.values():
+                    writer.write_batch(pa.record_batch([_value(array)], schema=schema))
+        return out.bytes
 
     def remove(self, name: str) -> None:
         """Deletes the file, if there is one, and what a writer that died left of it. Raises `Unavailable`."""
-        filesystem, folder = self._filesystem()
-        with storage_failures(self.uri, "delete a checkpoint"):
-            if isinstance(filesystem, pafs.LocalFileSystem) and os.path.isdir(folder):
-                self._sweep(folder, name)
-            with contextlib.suppress(FileNotFoundError):
-                filesystem.delete_file(f"{folder}/{name}.arrow")
+        self._files.delete(f"{name}.arrow")
 
-    def _sweep(self, folder: str, name: str) -> None:
-        """Takes away what writers that died left behind. One that still lives fails and loses its checkpoint."""
-        for entry in os.listdir(folder):
-            if entry.startswith(f"{name}.arrow.") and entry.endswith(".part"):
-                with contextlib.suppress(OSError):
-                    os.remove(f"{folder}/{entry}")
 
-    def _filesystem(self) -> tuple[pafs.FileSystem, str]:
-        if "://" not in self.uri:
-            return pafs.LocalFileSystem(), self.uri
-        return pafs.FileSystem.from_uri(self.uri)  # type: ignore[no-any-return]
+class _Sink:
+    """A file as Arrow writes it. Counts."""
+
+    closed = False
+
+    def __init__(self, file: Bytes) -> None:
+        self._file = file
+        self.bytes = 0
+
+    def write(self, data: bytes) -> int:
+        """Appends."""
+        self.bytes += len(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        """Nothing is held back."""
+
+    def close(self) -> None:
+        """Whoever opened the file closes it."""
+
+
+def _aligned(data: pa.Buffer) -> pa.Buffer:
+    """What came over a network may begin anywhere; numbers are read fastest, and by some only, from whole words."""
+    if data.address % 8 == 0:
+        return data
+    copy = pa.allocate_buffer(len(data))
+    np.frombuffer(copy, np.uint8)[:] = np.frombuffer(data, np.uint8)
+    return copy
 
 
 def table_bytes(table: pa.Table) -> NDArray[np.uint8]:

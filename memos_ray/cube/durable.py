@@ -6,10 +6,11 @@ here does nothing there.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
+
+from memos_ray.storage.local import fsync
 
 _TOP_VERSION = 2**64 - 1
 
@@ -72,12 +73,3 @@ def _files_of(fragment: Any) -> Iterator[str]:
         yield f"data/{file.path}"
     if (deletions := fragment.deletion_file) is not None:
         yield deletions.path(fragment.id)
-
-
-def fsync(path: Path) -> None:
-    """Puts a file, or the names in a folder, on disk."""
-    fd = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

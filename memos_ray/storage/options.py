@@ -18,6 +18,7 @@ from memos_ray.storage.roots import Root, parse_root
 RETRIES = 3
 RETRY_S = 5.0  # from the first attempt of a request, after which no other is begun
 REQUEST_S = 10.0
+TRANSFER_S = 120.0  # of one file, as long as something comes in every `REQUEST_S`
 CONNECT_S = 3.0
 _TRUE = frozenset({"1", "true", "yes", "on", "y", "t"})
 _KEYS_WITHOUT_PROFILE = (
@@ -56,7 +57,11 @@ def client_settings(where: Root, environment: Mapping[str, str] | None = None) -
 
     common: dict[str, Any] = {
         "retry_config": {"max_retries": 2, "retry_timeout": timedelta(seconds=RETRY_S)},
-        "client_options": {"connect_timeout": f"{CONNECT_S:g}s", "timeout": f"{REQUEST_S:g}s"},
+        "client_options": {
+            "connect_timeout": f"{CONNECT_S:g}s",
+            "read_timeout": f"{REQUEST_S:g}s",
+            "timeout": f"{TRANSFER_S:g}s",
+        },
     }
     if where.scheme != "s3":
         return common

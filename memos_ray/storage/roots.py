@@ -33,36 +33,39 @@ class Root:
         return not self.scheme
 
 
-def parse_root(data: str) -> Root:
-    """Checks a data root. Raises `Invalid` for what cannot be one; never repeats it where it may hold a secret."""
+def parse_root(data: str, *, what: str = "data root", argument: str = "data") -> Root:
+    """Checks a data root. Raises `Invalid` for what cannot be one; never repeats it where it may hold a secret.
+
+    `what` and `argument` are for its message, if it is the root of something else.
+    """
+
+    def invalid(why: str) -> Invalid:
+        return Invalid(f"the {what} {why}; it is a folder, or s3://bucket/prefix", argument=argument)
+
     text = data.strip()
     if not text:
-        raise _invalid("is empty")
+        raise invalid("is empty")
     if text.startswith("file://"):
         text = text.removeprefix("file://")
         if not text.startswith("/"):
-            raise _invalid("names another machine: a file:// URI has three slashes")
+            raise invalid("names another machine: a file:// URI has three slashes")
     found = _SCHEME.match(text)
     if found is None or ("://" not in text and found[1] not in (*OBJECT_STORES, "file")):
         return Root(str(Path(text).expanduser().resolve()))
     scheme = found[1]
     if scheme not in OBJECT_STORES:
-        raise _invalid(f"has the scheme {scheme!r}")
+        raise invalid(f"has the scheme {scheme!r}")
     if not text.startswith(f"{scheme}://"):
-        raise _invalid(f"has no '//' after {scheme!r}:")
+        raise invalid(f"has no '//' after {scheme!r}:")
     bucket, _, prefix = text.removeprefix(f"{scheme}://").rstrip("/").partition("/")
     if not _BUCKET.fullmatch(bucket):
-        raise _invalid(
+        raise invalid(
             "names no bucket: that has 3 to 63 lower-case letters, digits, dots and hyphens, and credentials "
             "come from the environment"
         )
     for segment in prefix.split("/") if prefix else ():
         if not _SEGMENT.fullmatch(segment) or segment in (".", ".."):
-            raise _invalid(
+            raise invalid(
                 "has a prefix with other characters than letters, digits and . _ = - between its slashes"
             )
     return Root(f"{scheme}://{bucket}/{prefix}".rstrip("/"), scheme, bucket, prefix)
-
-
-def _invalid(what: str) -> Invalid:
-    return Invalid(f"the data root {what}; it is a folder, or s3://bucket/prefix", argument="data")

@@ -180,6 +180,7 @@ def test_a_backup_changes_nothing(settings, tmp_path):
         "created_at": entry.record["created_at"],
         "revision": 1,
         "owner": "",
+        "grants": [],
     }
 
 

@@ -25,6 +25,8 @@ from memos_ray.cube.paths import journal_path
 from memos_ray.cube.registry import Registry
 from memos_ray.cube.rows import JournalRow, Op, rows_to_table
 from memos_ray.ids import new_op_id
+from memos_ray.storage.files import Files
+from memos_ray.storage.options import storage_options
 
 runner = CliRunner()
 
@@ -43,14 +45,29 @@ def row(seq, *, epoch=0, memory_id=None):
 
 
 @pytest.fixture
-def root(tmp_path, monkeypatch):
-    """A data root with one cube of two commits, and a temporary folder in which no system is known to run."""
+def alone(tmp_path, monkeypatch):
+    """A temporary folder in which no system is known to run."""
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.delenv("MEMOS_RAY_ADDRESS", raising=False)
-    settings = Settings(data=str(tmp_path / "data"))
+
+
+@pytest.fixture
+def root(tmp_path, alone):
+    """A data root with one cube of two commits."""
+    return filled(str(tmp_path / "data"))
+
+
+@pytest.fixture
+def bucket(s3_root, alone):
+    """The same in an object store."""
+    return filled(s3_root)
+
+
+def filled(data):
+    settings = Settings(data=data)
     incarnation = new_op_id()
     write_incarnation(settings, "c", incarnation, rows_to_table([row(1), row(2)]))
     store = journal_store(settings, "c", incarnation)
@@ -139,6 +156,40 @@ def test_repair_is_refused_while_a_system_may_be_using_the_cube(root, monkeypatc
 
 def test_a_cube_that_is_not_there(root):
     assert doctor(root, "--cube", "other")[0] == 3
+
+
+def test_in_a_bucket(bucket):
+    code, answer = doctor(bucket)
+    assert code == 0
+    assert {finding(answer, what)["state"] for what in ("data", "cube c")} == {"ok"}
+    assert "honours conditional puts" in finding(answer, "data")["text"]
+
+    record = Registry(bucket.data).lookup("c")
+    path = journal_path(bucket.data, "c", record.incarnation)
+    files = Files(path)
+    latest = lance.dataset(path, storage_options=storage_options(bucket.data))
+    newest = Path(latest.get_fragments()[-1].data_files()[0].path).name
+    files.write_bytes(f"data/{newest}", b"")
+    code, answer = doctor(bucket)
+    assert code == 7
+    assert "1 rows of newer versions cannot be read" in finding(answer, "cube c")["text"]
+    code, answer = doctor(bucket, "--repair", "--cube", "c")
+    assert (code, answer["findings"][0]["state"]) == (0, "repaired")
+    code, answer = doctor(bucket)
+    assert (code, finding(answer, "cube c")["text"].partition(",")[0]) == (0, "2 rows")
+    assert files.size(f"data/{newest}") == 0
+
+
+def test_a_manifest_in_a_bucket_that_is_gone_or_garbage(bucket):
+    files = Files(journal_path(bucket.data, "c", Registry(bucket.data).lookup("c").incarnation))
+    newest = min(file.name for file in files.list("_versions"))  # they are named so that it comes first
+    files.write_bytes(newest, b"garbage")
+    code, answer = doctor(bucket)
+    assert code == 7
+    assert "cannot be read" in finding(answer, "cube c")["text"]
+    for file in list(files.list("_versions")):
+        files.delete(file.name)
+    assert "there is no log at s3://" in finding(doctor(bucket)[1], "cube c")["text"]
 
 
 def finding(answer, what):

@@ -16,6 +16,7 @@ from memos_ray.cube.packing import stored_table
 from memos_ray.cube.planned import Planned
 from memos_ray.cube.rows import JournalRow, Op
 from memos_ray.errors import Conflict, Invalid, Moved, Overloaded, Unavailable
+from memos_ray.storage.options import storage_options
 from memos_ray.testing.memory_store import MemoryStore
 
 
@@ -87,6 +88,24 @@ class Gate(MemoryStore):
         self.open_gate.clear()
 
 
+class Elsewhere(LanceStore):
+    """A journal's table in an object store."""
+
+    def another(self):
+        other = Elsewhere(self.path, storage_options=self._options)
+        other.open()
+        return other
+
+
+@pytest.fixture(params=["memory", "s3"])
+def store(request):
+    """One that all opened by `another` share."""
+    if request.param == "memory":
+        return MemoryStore()
+    root = request.getfixturevalue("s3_root")
+    return Elsewhere(f"{root}/memories.lance", storage_options=storage_options(root))
+
+
 async def activate(store, planner=None, *, clock=None, owner="a", **config):
     journal = await Journal.activate(
         store, clock=clock or SystemClock(), config=JournalConfig(**config), owner=owner
@@ -107,8 +126,8 @@ async def in_queue(journal, count):
     assert journal.waiting == count
 
 
-async def test_one_request():
-    journal, planner = await activate(MemoryStore())
+async def test_one_request(store):
+    journal, planner = await activate(store)
     assert await journal.submit(("add", "x", "y")) == (0, [1, 2])
     assert (journal.epoch, journal.next_seq) == (1, 3)
     assert planner.texts == ["x", "y"]
@@ -172,8 +191,8 @@ async def test_a_rejected_request_fails_alone():
     await journal.close()
 
 
-async def test_a_bug_in_planning_fails_that_request_and_leaves_no_draft_behind():
-    journal, planner = await activate(MemoryStore())
+async def test_a_bug_in_planning_fails_that_request_and_leaves_no_draft_behind(store):
+    journal, planner = await activate(store)
     requests = [("add", "x"), ("bug",), ("add", "y")]
     results = await asyncio.gather(*(journal.submit(r) for r in requests), return_exceptions=True)
     assert isinstance(results[1], ZeroDivisionError)
@@ -182,8 +201,8 @@ async def test_a_bug_in_planning_fails_that_request_and_leaves_no_draft_behind()
     await journal.close()
 
 
-async def test_rows_that_no_table_can_hold_are_refused_and_the_others_are_written():
-    journal, planner = await activate(MemoryStore())
+async def test_rows_that_no_table_can_hold_are_refused_and_the_others_are_written(store):
+    journal, planner = await activate(store)
     requests = [("add", "x"), ("add", "lone \ud800 surrogate"), ("add", "y")]
     results = await asyncio.gather(*(journal.submit(r) for r in requests), return_exceptions=True)
     assert isinstance(results[1], Invalid)
@@ -210,9 +229,8 @@ async def test_a_caller_that_goes_away_never_harms_its_group():
     await journal.close()
 
 
-async def test_stamps_never_go_back_along_seq():
+async def test_stamps_never_go_back_along_seq(store):
     clock = ManualClock()
-    store = MemoryStore()
     journal, planner = await activate(store, clock=clock)
     noon = clock.at
     await journal.submit(("add", "x"))
@@ -228,8 +246,7 @@ async def test_stamps_never_go_back_along_seq():
     await again.close()
 
 
-async def test_live_rows_come_back_at_the_next_activation():
-    store = MemoryStore()
+async def test_live_rows_come_back_at_the_next_activation(store):
     journal, _ = await activate(store)
     assert journal.live.num_rows == 0
     for i in range(3):
@@ -314,8 +331,7 @@ async def test_a_planner_that_cannot_begin_leaves_nobody_waiting():
         await journal.close()
 
 
-async def test_rows_that_do_not_count_are_removed_once():
-    store = MemoryStore()
+async def test_rows_that_do_not_count_are_removed_once(store):
     old = Owner(store.another(), SystemClock(), "old")
     old.activate()
     Owner(store.another(), SystemClock(), "between").activate()
@@ -445,8 +461,7 @@ async def test_what_earlier_owners_left_is_compacted_too(tmp_path):
     assert journal._owner.store.pieces() == 1
 
 
-async def test_two_journals_that_activate_at_once_leave_one_or_none():
-    store = MemoryStore()
+async def test_two_journals_that_activate_at_once_leave_one_or_none(store):
     results = await asyncio.gather(
         *(activate(store.another(), owner=str(i)) for i in range(4)), return_exceptions=True
     )

@@ -1,4 +1,4 @@
-"""The start-up probe and small files, on a folder and on an S3 server."""
+"""The start-up probe, on a folder and on an S3 server."""
 
 import os
 import subprocess
@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from s3_server import BUCKET, Proxy
 
-from memos_ray.errors import Invalid, NotFound, Unavailable
+from memos_ray.errors import Invalid, Unavailable
 from memos_ray.storage.files import Files
 from memos_ray.storage.probe import probe
 
@@ -40,28 +40,6 @@ def test_a_good_root_passes_and_is_left_empty(root):
     assert passed.seconds < 5
     assert list(Files(root).list()) == []
     probe(root)
-
-
-def test_files(root):
-    files = Files(root)
-    assert list(files.list()) == []
-    with pytest.raises(NotFound):
-        files.read_bytes("a/b.bin")
-    files.delete("a/b.bin")
-    assert files.write_bytes("a/b.bin", b"one")
-    assert not files.write_bytes("a/b.bin", b"two", if_absent=True)
-    assert files.read_bytes("a/b.bin") == b"one"
-    assert files.write_bytes("a/b.bin", b"three")
-    assert files.write_bytes("c.bin", b"x" * 6_000_000)  # in parts
-    assert files.read_bytes("a/b.bin") == b"three"
-    assert sorted((f.name, f.size_bytes) for f in files.list()) == [("a/b.bin", 5), ("c.bin", 6_000_000)]
-    assert [f.name for f in files.list("a")] == ["a/b.bin"]
-    files.delete("a/b.bin")
-    files.delete("a/b.bin")
-    assert [f.name for f in Files(root).list()] == ["c.bin"]
-    for name in ("", "/a", "a//b", "../a", "a/./b"):
-        with pytest.raises(Invalid):
-            files.read_bytes(name)
 
 
 def test_a_store_that_ignores_conditions_is_refused(s3_server, s3_root, proxy):

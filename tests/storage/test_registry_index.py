@@ -84,12 +84,14 @@ def test_the_index_answers_as_a_dict_would(tmp_path, steps, after, limit):
         assert index.page(prefix, after=after, limit=limit, **filters) == later
 
 
-def test_what_others_change_is_there_after_a_refresh_that_reads_only_their_tables(tmp_path):
-    root = str(tmp_path)
+@pytest.mark.parametrize("where", ["folder", "s3"])
+def test_what_others_change_is_there_after_a_refresh_that_reads_only_their_tables(request, tmp_path, where):
+    root = str(tmp_path) if where == "folder" else request.getfixturevalue("s3_root")
+    some = IDS if where == "folder" else [*IDS[:4], IDS[-1]]
     mine, other = Registry(root), Registry(root)
-    mine.create_many(new(i) for i in IDS)
+    mine.create_many(new(i) for i in some)
     index = mine.index()
-    assert index.refresh() == len({table_of(i) for i in IDS})
+    assert index.refresh() == len({table_of(i) for i in some})
     changed = other.compare_and_set("user:1", 1, owner="o")
     assert index.lookup("user:1").owner == ""
     assert index.refresh(max_age_s=3600) == 0
@@ -97,6 +99,13 @@ def test_what_others_change_is_there_after_a_refresh_that_reads_only_their_table
     assert index.refresh() == 1
     assert index.lookup("user:1") == changed
     assert index.refresh() == 0
+    ids = sorted(some)
+    assert [record.cube_id for record in index.page(limit=2)] == ids[:2]
+    assert [record.cube_id for record in index.page(after=ids[1], limit=2)] == ids[2:4]
+    assert [record.cube_id for record in Registry(root).index().every("user:")] == [
+        i for i in ids if "user:" in i
+    ]
+    assert [record.cube_id for record in index.page(owner="o")] == ["user:1"]
 
 
 def test_an_older_record_never_replaces_a_newer_one(tmp_path):

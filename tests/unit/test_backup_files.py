@@ -8,19 +8,18 @@ import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-import pyarrow.fs as pafs
 import pytest
 
-from memos_ray.backup import files as files_module
 from memos_ray.backup.bundles import PartWriter
-from memos_ray.backup.files import Files, relative_location, resolve_location
 from memos_ray.backup.incarnations import Names
 from memos_ray.backup.layout import Entry, Manifest, Plan, sealed, unsealed
+from memos_ray.backup.locations import relative_location, resolve_location
 from memos_ray.backup.stored import Backup
 from memos_ray.backup.verifying import verify
 from memos_ray.cube.portable import memcube_bytes, read_memcube
 from memos_ray.cube.rows import JournalRow, Op, rows_to_table
 from memos_ray.errors import Corrupt, Invalid, MemosError, SchemaTooNew
+from memos_ray.storage.files import Files
 
 AT = datetime(2025, 1, 1, tzinfo=UTC)
 
@@ -44,7 +43,7 @@ def table_of(cube_id: str, rows: int = 3):
 
 def write_backup(folder: str, cubes: tuple[str, ...] = ("a", "b", "c", "d"), per_part: int = 2) -> None:
     files = Files(folder)
-    files.write("backup.json", sealed(Plan(id="the-id", at=AT, data="/d")))
+    files.write_durably("backup.json", sealed(Plan(id="the-id", at=AT, data="/d")))
     parts = []
     for number in range(0, len(cubes), per_part):
         with PartWriter(files, len(parts)) as part:
@@ -68,7 +67,7 @@ def write_backup(folder: str, cubes: tuple[str, ...] = ("a", "b", "c", "d"), per
         rows=3 * len(cubes),
         bytes=0,
     )
-    files.write("manifest.json", sealed(manifest))
+    files.write_durably("manifest.json", sealed(manifest))
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +89,7 @@ def test_what_was_written_is_read(folder: Path):
     assert all(backup.table(e).equals(table_of(e.cube_id)) for e in backup.entries())
     found = verify(str(folder))
     assert (found.cubes, found.rows, found.problems) == (4, 12, ())
-    assert not list(folder.rglob("*.partial"))
+    assert not list(folder.rglob("*.part"))
 
 
 def test_any_zip_program_takes_a_cube_out_of_a_bundle(folder: Path, tmp_path: Path):
@@ -158,7 +157,7 @@ def test_what_is_no_backup(tmp_path: Path, folder: Path):
     manifest.unlink()
     with pytest.raises(Invalid, match="not finished"):
         Backup(str(folder))
-    with pytest.raises(Invalid, match="neither a folder"):
+    with pytest.raises(Invalid, match="the place of a backup has the scheme 'nonsense'; it is a folder"):
         Backup("nonsense://x")
 
 
@@ -195,8 +194,8 @@ def test_a_part_that_fails_leaves_nothing_that_counts(tmp_path: Path):
     part.put(b"x" * 100)
     part.__exit__(ZeroDivisionError, ZeroDivisionError(), None)
     assert files.size("bundles/000000.zip") is None
-    assert files.empty() is False  # its folder
-    assert Files(str(tmp_path / "none")).empty()
+    assert files.is_empty() is False  # its folder
+    assert Files(str(tmp_path / "none")).is_empty()
 
 
 def test_locations():
@@ -208,7 +207,6 @@ def test_locations():
     assert relative_location("s3://bucket/b/1", "s3://bucket/b/2") == "../1"
     for to, base in (
         ("s3://bucket/1", "s3://other/2"),
-        ("s3://bucket/1?region=x", "s3://bucket/2"),
         ("/b/1", "s3://bucket/2"),
         ("s3://bucket/1", "/b/2"),
     ):
@@ -223,25 +221,3 @@ def test_the_incarnations_of_a_restore_are_its_own():
     assert one[7] in same
     assert one[0] not in other
     assert "not a uuid" not in one
-
-
-class _Remote(pafs.SubTreeFileSystem):
-    """A file system that is not a local folder to whoever asks."""
-
-
-def test_a_backup_lies_in_other_file_systems_as_well(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    def elsewhere(root: str):
-        folder = tmp_path / root.removeprefix("far://")
-        folder.mkdir(exist_ok=True)
-        for name in ("index", "bundles"):
-            (folder / name).mkdir(exist_ok=True)
-        return _Remote(str(folder), pafs.LocalFileSystem()), ""
-
-    monkeypatch.setattr(files_module, "filesystem", elsewhere)
-    write_backup("far://b")
-    assert verify("far://b").problems == ()
-    bundle = tmp_path / "b" / "bundles" / "000000.zip"
-    with zipfile.ZipFile(bundle) as opened:
-        assert opened.testzip() is None
-    bundle.write_bytes(bundle.read_bytes()[:100])
-    assert {p.cube_id for p in verify("far://b").problems} == {None, "a", "b"}

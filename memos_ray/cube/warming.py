@@ -34,7 +34,9 @@ _SAID = (
 
 
 def warm_up(settings: Settings) -> None:
-    """Holds a cube for a moment, in a temporary folder, and looks at the registry. Never raises; not on an event loop."""
+    """Holds a cube for a moment, in a temporary folder, and looks at the registry.
+
+    Never raises. Not to be called on an event loop."""
     with contextlib.suppress(MemosError):  # of storage that cannot be reached the first attach will tell
         shared_registry(settings.data).lookup(f"warm-up-{new_op_id()}")
     try:

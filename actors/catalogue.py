@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     import pyarrow as pa
 
-    from memos_ray.cube.registry import CubeRecord
+    from memos_ray.cube.registry import CubeRecord, Grant
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +98,7 @@ class Catalogue:
         *,
         replace: bool,
         owner: str,
+        grants: tuple[Grant, ...],
     ) -> None:
         """Makes an incarnation that lies in storage already the cube's: see `incarnations.adopt`."""
         await self._incarnations.adopt(
@@ -107,6 +108,7 @@ class Catalogue:
             incarnation,
             replace=replace,
             owner=owner,
+            grants=grants,
             clock=SystemClock(),
             let_go=let_go,
         )

@@ -36,6 +36,8 @@ from memos_ray.wire import DirectoryInfo, EmbedderLoad, HostInfo, Located, NodeI
 if TYPE_CHECKING:
     import pyarrow as pa
 
+    from memos_ray.cube.registry import Grant
+
 log = logging.getLogger(__name__)
 
 
@@ -115,12 +117,19 @@ class DirectoryActor:
 
         return await self._alone(cube_id, act)
 
-    async def restore_cube(self, cube_id: str, incarnation: str, replace: bool, owner: str = "") -> Reply:
+    async def restore_cube(
+        self, cube_id: str, incarnation: str, replace: bool, owner: str = "", grants: tuple[Grant, ...] = ()
+    ) -> Reply:
         """Makes an incarnation that lies in storage already the cube's: see `incarnations.adopt`. Activates nothing."""
 
         async def act() -> str:
             await self._catalogue.adopt(
-                cube_id, incarnation, lambda: self._cubes.let_go(cube_id), replace=replace, owner=owner
+                cube_id,
+                incarnation,
+                lambda: self._cubes.let_go(cube_id),
+                replace=replace,
+                owner=owner,
+                grants=grants,
             )
             return incarnation
 

@@ -14,6 +14,7 @@ from memos_ray.backup.stored import Backup
 from memos_ray.backup.taking import SKEW_S, Options, take_backup
 from memos_ray.backup.verifying import verify
 from memos_ray.config import Settings
+from memos_ray.cube.registry import Grant
 from memos_ray.errors import Invalid
 from memos_ray.ids import check_id
 from memos_ray.ingest.timestamps import parse_utc
@@ -132,9 +133,11 @@ async def restore_to(
 
 
 def _adopt(system: System) -> Adopt:
-    async def adopt(cube_id: str, incarnation: str, replace: bool, owner: str) -> object:
+    async def adopt(
+        cube_id: str, incarnation: str, replace: bool, owner: str, grants: tuple[Grant, ...] = ()
+    ) -> object:
         system.forget(cube_id)
-        return await system.ask_directory("restore_cube", cube_id, incarnation, replace, owner)
+        return await system.ask_directory("restore_cube", cube_id, incarnation, replace, owner, grants)
 
     return adopt
 

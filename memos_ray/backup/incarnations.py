@@ -18,7 +18,7 @@ import pyarrow as pa
 from memos_ray.config import Settings
 from memos_ray.cube.live import FENCE_COLUMNS
 from memos_ray.cube.opening import fence_off, journal_store, write_incarnation
-from memos_ray.cube.registry import Registry
+from memos_ray.cube.registry import Grant, Registry
 from memos_ray.errors import Conflict, Corrupt, Unavailable
 from memos_ray.protocols import Clock
 
@@ -80,12 +80,13 @@ async def adopt(
     *,
     replace: bool,
     owner: str,
+    grants: tuple[Grant, ...] = (),
     clock: Clock,
     let_go: Callable[[], Awaitable[object]],
 ) -> None:
     """Makes an incarnation that lies in storage the cube's current one. Repeating it changes nothing.
 
-    The directory calls it while it alone changes where this cube is; `let_go` makes its host drain and drop it.
+    `owner` and `grants` are those of a cube that is not there; one that is keeps its own. The directory calls it while it alone changes where this cube is; `let_go` makes its host drain and drop it.
     Raises `Conflict` if there is a cube of that id and `replace` is False, `Unavailable` if the incarnation is not
     there.
     """
@@ -104,7 +105,7 @@ async def adopt(
     if record is None or not active:
         made = await asyncio.to_thread(
             lambda: registry.create_if_absent(
-                cube_id, incarnation=incarnation, embedder=settings.embedder, owner=owner
+                cube_id, incarnation=incarnation, embedder=settings.embedder, owner=owner, grants=grants
             )
         )
         if made.incarnation != incarnation:

@@ -22,7 +22,7 @@ from memos_ray.backup.stored import Backup
 from memos_ray.backup.taking import records
 from memos_ray.config import Settings
 from memos_ray.cube.columns import one_chunk, times_us, to_us
-from memos_ray.cube.registry import CubeRecord, Registry
+from memos_ray.cube.registry import CubeRecord, Grant, Registry
 from memos_ray.errors import Conflict, Invalid, NotFound
 from memos_ray.ids import check_id, new_op_id
 
@@ -35,7 +35,9 @@ R = TypeVar("R")
 class Adopt(Protocol):
     """The directory's `restore_cube`: makes a written incarnation a cube's current one."""
 
-    def __call__(self, cube_id: str, incarnation: str, replace: bool, owner: str) -> Awaitable[object]:
+    def __call__(
+        self, cube_id: str, incarnation: str, replace: bool, owner: str, grants: tuple[Grant, ...] = ()
+    ) -> Awaitable[object]:
         """See `incarnations.adopt`."""
         ...
 
@@ -112,7 +114,9 @@ async def restore_cubes(
 
         incarnation, rows = await asyncio.to_thread(write)
         owner = str(entry.record.get("owner") or "")
-        await adopt(target, incarnation, replace, owner)
+        # Who was let into the cube is let into what takes its place, and not into a copy under another id.
+        granted = () if as_cube else entry.record.get("grants") or ()
+        await adopt(target, incarnation, replace, owner, tuple(Grant(**grant) for grant in granted))
         return Restored(target, "restored", incarnation, record.incarnation if record else None, rows)
 
     async for result in _side_by_side(pairs(), one, workers):

@@ -13,6 +13,7 @@ from memos_ray.backup.stored import Backup
 from memos_ray.backup.taking import Options, take_backup
 from memos_ray.clock import SystemClock
 from memos_ray.cube.opening import journal_store
+from memos_ray.cube.registry import Grant
 from memos_ray.errors import Conflict, Invalid, Moved, NotFound, Unavailable
 from memos_ray.ids import new_op_id
 from memos_ray.testing.local import LocalCubes
@@ -21,7 +22,7 @@ from memos_ray.testing.local import LocalCubes
 class System(LocalCubes):
     """Cubes of this process, with the directory's part in a restore."""
 
-    async def restore_cube(self, cube_id, incarnation, replace, owner):
+    async def restore_cube(self, cube_id, incarnation, replace, owner, grants=()):
         await adopt(
             self.settings,
             self._registry,
@@ -29,6 +30,7 @@ class System(LocalCubes):
             incarnation,
             replace=replace,
             owner=owner,
+            grants=grants,
             clock=SystemClock(),
             let_go=lambda: self.let_go(cube_id),
         )
@@ -138,6 +140,20 @@ async def test_all_come_back_into_an_empty_place(system, tmp_path):
         again = await other.restore(backup)
         assert {r.outcome for r in again.values()} == {"unchanged"}
         assert await texts(other, "a") == ["later", "of a"]
+
+
+async def test_who_was_let_in_is_let_into_what_comes_back_and_not_into_a_copy(system, tmp_path):
+    await (await system.cube("team")).add("x")
+    granted = (Grant("user:bob", "reader"),)
+    record = system._registry.lookup("team")
+    system._registry.compare_and_set("team", record.revision, owner="user:ada", grants=granted)
+    backup = await system.back_up(tmp_path / "b")
+    async with System(str(tmp_path / "elsewhere")) as other:
+        await other.restore(backup)
+        await other.restore(backup, cubes=["team"], as_cube="copy")
+        back, copy = (other._registry.lookup(cube_id) for cube_id in ("team", "copy"))
+    assert (back.owner, back.grants) == ("user:ada", granted)
+    assert (copy.owner, copy.grants) == ("user:ada", ())
 
 
 async def test_existing_cubes_are_in_the_way_before_anything_is_changed(system, tmp_path):

@@ -86,9 +86,9 @@ async def adopt(
 ) -> None:
     """Makes an incarnation that lies in storage the cube's current one. Repeating it changes nothing.
 
-    `owner` and `grants` are those of a cube that is not there; one that is keeps its own. The directory calls it while it alone changes where this cube is; `let_go` makes its host drain and drop it.
-    Raises `Conflict` if there is a cube of that id and `replace` is False, `Unavailable` if the incarnation is not
-    there.
+    `owner` and `grants` are those of a cube that is not there; one that is keeps its own. The directory calls it while
+    it alone changes where this cube is; `let_go` makes its host drain and drop it. Raises `Conflict` if there is a cube
+    of that id and `replace` is False, `Unavailable` if the incarnation is not there.
     """
     record = await asyncio.to_thread(registry.lookup, cube_id)
     active = record is not None and record.state == "active"

@@ -178,6 +178,9 @@ class MemCubeActor:
             held.used_at = time.monotonic()
             held.spent_s += held.used_at - began
 
+    async def ping(self) -> None:
+        """Answers as soon as the loop that serves calls gets to it: whatever is being attached or let go meanwhile."""
+
     async def describe(self) -> HostInfo:
         """What this host holds and costs, on the loop that serves calls; waits for attaches that are under way."""
         for lock in list(self._locks.values()):

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 import weakref
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -73,8 +74,10 @@ class Whereabouts:
         if known is not None and known.host_name != suspect:
             return known
         record = await self._catalogue.find(cube_id, create=create)
+        avoid: set[str] = set()
         if known is not None:
             # It failed somebody. If it answers at all it may have lost the cube and can take it again.
+            avoid.add(known.host_name)
             if await self._hosts.answers(
                 known.host_name, min(_PING_TIMEOUT_S, self._settings.host_timeout_s)
             ):
@@ -84,10 +87,12 @@ class Whereabouts:
                 self._hosts.give_up(
                     known.host_name, "it failed a caller and does not answer", kind="caller", silent=True
                 )
-        return await self._activate(record, near)
+        return await self._activate(record, near, avoid)
 
-    async def _activate(self, record: CubeRecord, near: str | None = None) -> Located:
-        cube_id, avoid = record.cube_id, set[str]()
+    async def _activate(
+        self, record: CubeRecord, near: str | None = None, avoid: Collection[str] = ()
+    ) -> Located:
+        cube_id, avoid = record.cube_id, set(avoid)
         for _ in range(_HOSTS_TRIED):
             began = time.monotonic()
             name = self._take_host(cube_id, near=near, avoid=avoid)
@@ -174,6 +179,17 @@ class Whereabouts:
         if gone:
             self._forget(cube_id, name)
         return gone
+
+    async def send_away(self, cube_id: str, name: str) -> None:
+        """Makes a host drop a cube that it holds and is not looked for there: see `Fleet.strays`."""
+        if name not in self._fleet.hosts or self.host_of(cube_id) == name:
+            return
+        log.warning("host %s holds %r, which is not looked for there", name, cube_id)
+        try:
+            reply: Reply = await answer(self._hosts.handle(name).detach.remote(cube_id), _PING_TIMEOUT_S)
+            reply.unwrap()
+        except (TimeoutError, ray.exceptions.RayError, MemosError) as error:
+            log.warning("host %s did not let go of %r: %s", name, cube_id, error)  # its next pulse tells
 
     async def move(self, cube_id: str, *, only: str | None = None, own: bool = False) -> bool:
         """Prepares the new host, then drains the old one and attaches: calls in between are told to retry.

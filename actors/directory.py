@@ -257,7 +257,9 @@ class DirectoryActor:
             return Reply(error=error)
         except (TimeoutError, OSError, ray.exceptions.RayError) as error:
             log.warning("cube %r: %s", cube_id, error)
-            return Reply(error=Unavailable(f"the directory cannot do its work now: {error}", what="directory"))
+            return Reply(
+                error=Unavailable(f"the directory cannot do its work now: {error}", what="directory")
+            )
         except Exception as error:  # a defect, which the caller is told of and the log in full
             log.exception("cube %r: the directory failed", cube_id)
             return Reply(error=MemosError(f"the directory failed unexpectedly: {error!r}"))

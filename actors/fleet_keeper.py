@@ -52,7 +52,7 @@ class FleetKeeper:
             str, float
         ] = {}  # by host: how far its clock is ahead of this process's, in seconds
         self.metrics_at: dict[str, str] = {}  # by node: host:port where Prometheus finds its metrics
-        self.strays: dict[str, str] = {}  # cubes that hosts hold and are not looked for there, by id: the host
+        self.strays: dict[str, str] = {}  # `Fleet.strays` of the last pulses, each with its host
         self.served = 0  # calls that hosts were seen to answer
         self.given_up: deque[str] = deque(maxlen=5)  # the last ones, in words
 

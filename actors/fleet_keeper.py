@@ -140,7 +140,7 @@ class FleetKeeper:
         if host is None or handle is None:
             return
         was_ready = host.ready
-        patience_s = self._patience_s() if was_ready else _START_TIMEOUT_S
+        patience_s = self.patience_s() if was_ready else _START_TIMEOUT_S
         asked_at, asked_clock = time.monotonic(), time.time()
         try:
             # Since it was asked, not since it was seen: this process may have been stopped itself.
@@ -167,7 +167,7 @@ class FleetKeeper:
                 for cube_id in self._fleet.strays(name, info.cubes):
                     self.strays[cube_id] = name
 
-    def _patience_s(self) -> float:
+    def patience_s(self) -> float:
         """How long a host may be silent. Where all answer late it is the machines that are slow, and ending processes
         would make them slower."""
         return max(self._settings.host_timeout_s, _MANY_TIMES * self._took_s)

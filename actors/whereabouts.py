@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ATTACH_TIMEOUT_S = 60.0
-_PING_TIMEOUT_S = 5.0
+_STRAY_TIMEOUT_S = 5.0
 _HOSTS_TRIED = 3
 
 
@@ -78,9 +78,7 @@ class Whereabouts:
         if known is not None:
             # It failed somebody. If it answers at all it may have lost the cube and can take it again.
             avoid.add(known.host_name)
-            if await self._hosts.answers(
-                known.host_name, min(_PING_TIMEOUT_S, self._settings.host_timeout_s)
-            ):
+            if await self._hosts.answers(known.host_name, self._hosts.patience_s()):
                 if await self._attach(record, known.host_name):
                     return self._must_be_located(cube_id)
             else:
@@ -133,7 +131,9 @@ class Whereabouts:
             self._forget(cube_id, name)
             host = fleet.hosts.get(name)
             # One cube that cannot be attached is no reason to end a process with others in it, as long as that lives.
-            if host is not None and not (host.cubes and await self._hosts.answers(name, _PING_TIMEOUT_S)):
+            if host is not None and not (
+                host.cubes and await self._hosts.answers(name, self._hosts.patience_s())
+            ):
                 self._hosts.give_up(
                     name, f"it did not attach {cube_id!r}: {error}", kind="attach", silent=True
                 )
@@ -186,7 +186,7 @@ class Whereabouts:
             return
         log.warning("host %s holds %r, which is not looked for there", name, cube_id)
         try:
-            reply: Reply = await answer(self._hosts.handle(name).detach.remote(cube_id), _PING_TIMEOUT_S)
+            reply: Reply = await answer(self._hosts.handle(name).detach.remote(cube_id), _STRAY_TIMEOUT_S)
             reply.unwrap()
         except (TimeoutError, ray.exceptions.RayError, MemosError) as error:
             log.warning("host %s did not let go of %r: %s", name, cube_id, error)  # its next pulse tells

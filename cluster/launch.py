@@ -200,8 +200,8 @@ def _end_system(settings: Settings, directory: Any) -> None:
         if host is None:
             continue
         try:
-            ray.get(host.detach_all.remote(), timeout=30.0)
-        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
+            ray.get(host.detach_all.remote(), timeout=30.0).unwrap()
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError, MemosError) as error:
             logging.getLogger(__name__).warning("host %s did not drain: %s", entry["name"], error)
         ray.kill(host)
     for name in (EMBEDDER_NAME, RERANKER_NAME):

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from memos_ray import telemetry
 from memos_ray.clock import SystemClock
 from memos_ray.config import Settings
-from memos_ray.errors import Conflict, Corrupt, MemosError, NotFound
+from memos_ray.errors import Conflict, MemosError, NotFound
 from memos_ray.ids import new_op_id
 
 if TYPE_CHECKING:
@@ -72,9 +72,8 @@ class Catalogue:
         if record.incarnation == incarnation:
             return
         await let_go()
-        await self._fence_off(record)
-        await asyncio.to_thread(
-            self._registry.compare_and_set, cube_id, record.revision, incarnation=incarnation
+        await self._incarnations.switch(
+            self._settings, self._registry, record, incarnation, clock=SystemClock()
         )
         telemetry.count(telemetry.REGISTRY_CHANGES, kind="reset")
 
@@ -135,12 +134,3 @@ class Catalogue:
         return self._registry.create_if_absent(
             cube_id, incarnation=incarnation, embedder=self._settings.embedder
         )
-
-    async def _fence_off(self, record: CubeRecord) -> None:
-        """Whoever may still own the old incarnation must not acknowledge another write into it."""
-        try:
-            await self._opening.fence_off(
-                self._settings, record.cube_id, record.incarnation, clock=SystemClock()
-            )
-        except Corrupt as error:  # nobody can activate it, and emptying it is what a reset is for
-            log.warning("the incarnation of %r that is left behind is unreadable: %s", record.cube_id, error)

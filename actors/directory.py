@@ -94,9 +94,10 @@ class DirectoryActor:
                 cube_id, lambda: self._cubes.locate(cube_id, create=create, suspect=suspect, near=near)
             )
 
-    def whose(self, cube_id: str) -> str | None:
+    async def whose(self, cube_id: str) -> str | None:
         """The name of the host that a cube is on or on its way to; None if it is on none. For callers that have waited
         for a while."""
+        await self._recover()  # until then it knows of no cube, and all are where they were
         return self._cubes.host_of(cube_id)
 
     async def reset(self, cube_id: str, incarnation: str) -> Reply:
@@ -254,6 +255,14 @@ class DirectoryActor:
             if not isinstance(error, NotFound):
                 log.info("cube %r: %s", cube_id, error)
             return Reply(error=error)
+        except (TimeoutError, OSError, ray.exceptions.RayError) as error:
+            log.warning("cube %r: %s", cube_id, error)
+            return Reply(
+                error=Unavailable(f"the directory cannot do its work now: {error}", what="directory")
+            )
+        except Exception as error:  # a defect, which the caller is told of and the log in full
+            log.exception("cube %r: the directory failed", cube_id)
+            return Reply(error=MemosError(f"the directory failed unexpectedly: {error!r}"))
 
     async def _recover(self) -> None:
         """Once after a (re)start: finds the hosts that outlived the directory, then goes on with upkeep."""

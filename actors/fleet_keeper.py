@@ -52,6 +52,7 @@ class FleetKeeper:
             str, float
         ] = {}  # by host: how far its clock is ahead of this process's, in seconds
         self.metrics_at: dict[str, str] = {}  # by node: host:port where Prometheus finds its metrics
+        self.strays: dict[str, str] = {}  # `Fleet.strays` of the last pulses, each with its host
         self.served = 0  # calls that hosts were seen to answer
         self.given_up: deque[str] = deque(maxlen=5)  # the last ones, in words
 
@@ -87,8 +88,7 @@ class FleetKeeper:
     def end(self, name: str) -> None:
         """Ends a host that holds nothing."""
         handle = self._handles.pop(name)
-        self._infos.pop(name, None)
-        self.clocks.pop(name, None)
+        self._forget(name)
         self._fleet.lost(name, time.monotonic())
         ray.kill(handle)
 
@@ -100,8 +100,7 @@ class FleetKeeper:
         may be gone as well.
         """
         handle = self._handles.pop(name, None)
-        self._infos.pop(name, None)
-        self.clocks.pop(name, None)
+        self._forget(name)
         cubes = self._fleet.lost(name, time.monotonic(), silent_s=self._policy.suspect_s if silent else 0.0)
         if handle is not None:
             telemetry.count(telemetry.HOSTS_LOST, why=kind)
@@ -110,10 +109,21 @@ class FleetKeeper:
             ray.kill(handle)
         return cubes
 
+    def _forget(self, name: str) -> None:
+        self._infos.pop(name, None)
+        self.clocks.pop(name, None)
+        self._failing.pop(name, None)
+
     async def answers(self, name: str, timeout_s: float) -> bool:
-        """Whether a host still serves calls."""
+        """Whether a host still serves calls. One that is busy with an attach does."""
         handle = self._handles.get(name)
-        return handle is not None and await _describe(handle, timeout_s) is not None
+        if handle is None:
+            return False
+        try:
+            await answer(handle.ping.remote(), timeout_s)
+        except (TimeoutError, ray.exceptions.RayError):
+            return False
+        return True
 
     async def pulse(self, wait_s: float) -> None:
         """Asks every host how it is, and waits for answers for so long at most. One that is dead, or silent for too
@@ -129,7 +139,8 @@ class FleetKeeper:
         host, handle = self._fleet.hosts.get(name), self._handles.get(name)
         if host is None or handle is None:
             return
-        patience_s = self._patience_s() if host.ready else _START_TIMEOUT_S
+        was_ready = host.ready
+        patience_s = self.patience_s() if was_ready else _START_TIMEOUT_S
         asked_at, asked_clock = time.monotonic(), time.time()
         try:
             # Since it was asked, not since it was seen: this process may have been stopped itself.
@@ -146,14 +157,17 @@ class FleetKeeper:
         else:
             self._failing.pop(name, None)
             if name in self._handles:
-                self._took_s += _SMOOTHING * (time.monotonic() - asked_at - self._took_s)
+                if was_ready:  # what a process takes to come up says nothing of how late hosts answer
+                    self._took_s += _SMOOTHING * (time.monotonic() - asked_at - self._took_s)
                 known = self._infos.get(name)
                 self.served += max(0, info.served - (known.served if known is not None else info.served))
                 self.clocks[name] = info.at - (asked_clock + time.time()) / 2
                 self._infos[name] = info
                 self._fleet.pulse(name, info.uss_bytes, info.cubes, time.monotonic())
+                for cube_id in self._fleet.strays(name, info.cubes):
+                    self.strays[cube_id] = name
 
-    def _patience_s(self) -> float:
+    def patience_s(self) -> float:
         """How long a host may be silent. Where all answer late it is the machines that are slow, and ending processes
         would make them slower."""
         return max(self._settings.host_timeout_s, _MANY_TIMES * self._took_s)
@@ -177,10 +191,13 @@ class FleetKeeper:
             self._fleet.starting(name, info.node_id, time.monotonic()).ready = True
             for use in info.cubes:
                 await self._take_over(info, use.cube_id, use.epoch, use.items)
+        self._fleet.attached_at.clear()  # none of these is an activation that a pool has to keep up with
 
     async def _take_over(self, info: HostInfo, cube_id: str, epoch: int, items: int) -> None:
         """Of two hosts that hold the same cube, the one with the higher epoch owns it."""
         now = time.monotonic()
+        if info.name not in self._handles:
+            return  # it was given up, with all that it holds
         known = self._fleet.cubes.get(cube_id)
         if known is not None:
             stale = info.name if known.epoch >= epoch else known.host
@@ -194,9 +211,10 @@ class FleetKeeper:
                 self.give_up(stale, why, kind="stale")
             if stale == info.name:
                 return
-        if info.name not in self._fleet.hosts:
-            return
-        packed = self._policy.cubes_per_actor > 1 and items <= self._policy.own_items
+        shared = self._policy.cubes_per_actor > 1
+        packed = shared and (items <= self._policy.own_items or len(info.cubes) > 1)
+        if shared and not packed:
+            self._fleet.own.add(cube_id)
         self._fleet.attaching(cube_id, shard_of(cube_id), info.name, now, packed=packed)
         self._fleet.attached(cube_id, epoch, items, now)
 

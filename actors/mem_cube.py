@@ -125,12 +125,9 @@ class MemCubeActor:
                 return _failed(error, f"letting {cube_id!r} go")
 
     async def detach_all(self) -> Reply:
-        """`detach` of every cube, one after the other: the process is blank then."""
-        for cube_id in list(self._held):
-            reply = await self.detach(cube_id)
-            if reply.error is not None:
-                return reply
-        return Reply(True)
+        """`detach` of every cube, one after the other: the process is blank then. Answers with the first error."""
+        replies = [await self.detach(cube_id) for cube_id in list(self._held)]
+        return next((reply for reply in replies if reply.error is not None), Reply(True))
 
     async def call(self, call: Call) -> Reply:
         """One verb of a cube. Raises nothing: errors come back in the `Reply`."""
@@ -177,6 +174,9 @@ class MemCubeActor:
         finally:
             held.used_at = time.monotonic()
             held.spent_s += held.used_at - began
+
+    async def ping(self) -> None:
+        """Answers as soon as the loop that serves calls gets to it: whatever is being attached or let go meanwhile."""
 
     async def describe(self) -> HostInfo:
         """What this host holds and costs, on the loop that serves calls; waits for attaches that are under way."""

@@ -72,6 +72,11 @@ class Ticking:
             log.info("host %s is to end: it keeps memory of cubes that have left", name)
             self._fleet.hosts[name].leaving = True
         begun = {task.get_name() for task in self._changes}
+        strays, self._hosts.strays = self._hosts.strays, {}
+        for cube_id, name in strays.items():
+            if cube_id not in begun:
+                self._begin(cube_id, self._send_away(cube_id, name))
+        begun = {task.get_name() for task in self._changes}
         for passivation in upkeep.passivations(self._fleet, self._policy, now):
             if passivation.cube_id not in begun:
                 self._begin(passivation.cube_id, self._passivate(passivation))
@@ -87,6 +92,10 @@ class Ticking:
         task = asyncio.create_task(change, name=cube_id)
         self._changes.add(task)
         task.add_done_callback(self._changes.discard)
+
+    async def _send_away(self, cube_id: str, name: str) -> None:
+        async with self._cubes.lock(cube_id):
+            await self._cubes.send_away(cube_id, name)
 
     async def _passivate(self, passivation: upkeep.Passivate) -> None:
         cube_id = passivation.cube_id

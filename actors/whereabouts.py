@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 import weakref
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 import ray
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _ATTACH_TIMEOUT_S = 60.0
-_PING_TIMEOUT_S = 5.0
+_STRAY_TIMEOUT_S = 5.0
 _HOSTS_TRIED = 3
 
 
@@ -73,21 +74,23 @@ class Whereabouts:
         if known is not None and known.host_name != suspect:
             return known
         record = await self._catalogue.find(cube_id, create=create)
+        avoid: set[str] = set()
         if known is not None:
             # It failed somebody. If it answers at all it may have lost the cube and can take it again.
-            if await self._hosts.answers(
-                known.host_name, min(_PING_TIMEOUT_S, self._settings.host_timeout_s)
-            ):
+            avoid.add(known.host_name)
+            if await self._hosts.answers(known.host_name, self._hosts.patience_s()):
                 if await self._attach(record, known.host_name):
                     return self._must_be_located(cube_id)
             else:
                 self._hosts.give_up(
                     known.host_name, "it failed a caller and does not answer", kind="caller", silent=True
                 )
-        return await self._activate(record, near)
+        return await self._activate(record, near, avoid)
 
-    async def _activate(self, record: CubeRecord, near: str | None = None) -> Located:
-        cube_id, avoid = record.cube_id, set[str]()
+    async def _activate(
+        self, record: CubeRecord, near: str | None = None, avoid: Collection[str] = ()
+    ) -> Located:
+        cube_id, avoid = record.cube_id, set(avoid)
         for _ in range(_HOSTS_TRIED):
             began = time.monotonic()
             name = self._take_host(cube_id, near=near, avoid=avoid)
@@ -128,7 +131,9 @@ class Whereabouts:
             self._forget(cube_id, name)
             host = fleet.hosts.get(name)
             # One cube that cannot be attached is no reason to end a process with others in it, as long as that lives.
-            if host is not None and not (host.cubes and await self._hosts.answers(name, _PING_TIMEOUT_S)):
+            if host is not None and not (
+                host.cubes and await self._hosts.answers(name, self._hosts.patience_s())
+            ):
                 self._hosts.give_up(
                     name, f"it did not attach {cube_id!r}: {error}", kind="attach", silent=True
                 )
@@ -174,6 +179,17 @@ class Whereabouts:
         if gone:
             self._forget(cube_id, name)
         return gone
+
+    async def send_away(self, cube_id: str, name: str) -> None:
+        """Makes a host drop a cube that it holds and is not looked for there: see `Fleet.strays`."""
+        if name not in self._fleet.hosts or self.host_of(cube_id) == name:
+            return
+        log.warning("host %s holds %r, which is not looked for there", name, cube_id)
+        try:
+            reply: Reply = await answer(self._hosts.handle(name).detach.remote(cube_id), _STRAY_TIMEOUT_S)
+            reply.unwrap()
+        except (TimeoutError, ray.exceptions.RayError, MemosError) as error:
+            log.warning("host %s did not let go of %r: %s", name, cube_id, error)  # its next pulse tells
 
     async def move(self, cube_id: str, *, only: str | None = None, own: bool = False) -> bool:
         """Prepares the new host, then drains the old one and attaches: calls in between are told to retry.

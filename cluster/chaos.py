@@ -6,13 +6,14 @@ import asyncio
 import random
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby, islice
 from typing import Any
 
 from cluster.faulty import FaultyCluster
 from memos_ray.bench.chaos.ledger import Books
-from memos_ray.bench.chaos.load import Traffic, longest_wait
+from memos_ray.bench.chaos.load import Span, Traffic, longest_wait
 from memos_ray.bench.chaos.plan import Fault, Planned
 from memos_ray.config import Settings
 from memos_ray.cube.live import survey, take_live
@@ -37,6 +38,25 @@ class Outcome:
     recovered: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Injected:
+    """A fault that was done, and when each of its cubes had answered a call that began after it."""
+
+    fault: Fault
+    cubes: frozenset[str]
+    first: int  # of the spans that ended after the fault
+    at: float
+    until: float
+    silent: str | None  # a cube that did not answer
+
+    def outcome(self, spans: Sequence[Span]) -> Outcome:
+        """What it cost callers, those too that hung on to a call from before while others were answered."""
+        if self.silent is not None:
+            return Outcome(self.fault, self.silent, _RECOVERY_S, False)
+        concerned = (s for s in islice(spans, self.first, None) if s.cube_id in self.cubes)
+        return Outcome(self.fault, *longest_wait(concerned, self.at, self.until), True)
+
+
 @dataclass(slots=True)
 class Chaos:
     """What a run found."""
@@ -48,8 +68,8 @@ class Chaos:
     seconds: float = 0.0
 
     def waits(self, fault: Fault) -> list[float]:
-        """The longest waits at faults of a kind."""
-        return [o.waited_s for o in self.outcomes if o.fault is fault]
+        """The longest waits at faults of a kind that concerned any cube."""
+        return [o.waited_s for o in self.outcomes if o.fault is fault and o.cube_id]
 
 
 async def run(
@@ -65,7 +85,7 @@ async def run(
     step: Step,
 ) -> Chaos:
     """All faults that come before `until()` is true, under load."""
-    found, begun = Chaos(), time.monotonic()
+    found, begun, injected = Chaos(), time.monotonic(), list[_Injected]()
     handles = [await memory.cube(f"chaos-{i}") for i in range(cubes)]
     for handle in handles:  # all active before the first fault
         found.books.added(handle.cube_id, *(await _first(handle)), time.monotonic())
@@ -78,10 +98,11 @@ async def run(
                 break
             step(planned.fault, i, len(faults))
             await asyncio.sleep(planned.after_s)
-            found.outcomes.append(await _one(cluster, memory, planned, traffic))
+            injected.append(await _one(cluster, memory, planned, traffic))
     finally:
         traffic.stop.set()
         await asyncio.gather(*tasks)
+    found.outcomes = [one.outcome(traffic.spans) for one in injected]
     found.errors, found.woken = traffic.errors, cluster.woken
     step("looking at storage", len(faults), len(faults))
     for handle in handles:
@@ -97,38 +118,33 @@ async def _first(handle: Any) -> tuple[str, str, str]:
     return op_id, (await handle.add(text, op_id=op_id)).ids[0], text
 
 
-async def _one(cluster: FaultyCluster, memory: AsyncMemOS, planned: Planned, traffic: Traffic) -> Outcome:
-    start = len(traffic.spans)
+async def _one(cluster: FaultyCluster, memory: AsyncMemOS, planned: Planned, traffic: Traffic) -> _Injected:
+    first = len(traffic.spans)
     at, cubes, accepted = await cluster.inject(planned.fault, planned.pick, memory)
     for cube_id in accepted:
         traffic.books.report("stale writes accepted", f"{cube_id}: by an owner that had been stopped")
-    waiting, end = set(cubes), time.monotonic() + _RECOVERY_S
-    while waiting and time.monotonic() < end:
-        waiting -= {s.cube_id for s in traffic.spans[start:] if s.ok and s.began > at}
+    # What was answered while it was being done may have been answered by what was about to end.
+    waiting, done, since = set(cubes), time.monotonic(), len(traffic.spans)
+    while waiting and time.monotonic() < done + _RECOVERY_S:
+        waiting -= {s.cube_id for s in traffic.spans[since:] if s.ok and s.began > done}
         await asyncio.sleep(_LOOK_S)
-    # Callers that hang on to a call from before the fault are counted too: by now another call has been answered.
-    recovered_at = time.monotonic()
+    until = time.monotonic()
     await cluster.mend(planned.fault)
-    await asyncio.sleep(_LOOK_S)
-    concerned = [s for s in traffic.spans[start:] if s.cube_id in cubes]
-    cube_id, waited = longest_wait(concerned, at, recovered_at)
-    if waiting:
-        cube_id, waited = min(waiting), _RECOVERY_S
-    return Outcome(planned.fault, cube_id, waited, not waiting)
+    return _Injected(planned.fault, frozenset(cubes), first, at, until, min(waiting, default=None))
 
 
 def operations(settings: Settings, cube_id: str) -> Counter[str]:
-    """How often each operation is in a cube's journal, by looking at storage alone: runs of rows with its `op_id`."""
+    """How often each operation is in a cube's journal, by looking at storage alone: see `runs`."""
     record = Registry(settings.data).lookup(cube_id)
     assert record is not None
     store = journal_store(settings, cube_id, record.incarnation)
     store.open()
     _, table = store.read()
     live = readable(take_live(table, survey(table)))
-    found: Counter[str] = Counter()
-    before = None
-    for op_id in live["op_id"].to_pylist():
-        if op_id != before:
-            found[op_id] += 1
-        before = op_id
-    return found
+    return runs(zip(*(live[name].to_pylist() for name in ("op_id", "epoch", "recorded_at")), strict=True))
+
+
+def runs(rows: Iterable[tuple[Any, ...]]) -> Counter[str]:
+    """In how many runs of equal ones each `op_id`, the first of these values, comes. All rows of an operation are in
+    one commit: of one epoch, and of one time."""
+    return Counter(key[0] for key, _ in groupby(rows))

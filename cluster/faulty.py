@@ -74,8 +74,10 @@ class FaultyCluster:
                 at = _signal(await _asked(actor.pid), signal.SIGKILL)
                 return at, _cubes(hosts), []
             case Fault.NODE:
-                at, node_id = await asyncio.to_thread(self._kill_node, pick)
-                return at, _cubes([h for h in hosts if h["node_id"] == node_id]), []
+                at, node_id = await asyncio.to_thread(self._kill_node, pick, {h["node_id"] for h in hosts})
+                there = [h for h in hosts if h["node_id"] == node_id]
+                await self._ended_or_left(there, memory)
+                return at, _cubes(there), []
             case Fault.STALL:
                 return await self._stall(_picked(hosts, pick), memory)
             case Fault.MOVE:
@@ -89,13 +91,27 @@ class FaultyCluster:
         if fault is Fault.NODE:
             self._workers.append(await asyncio.to_thread(self._cluster.add_node, num_cpus=self._cpus))
 
-    def _kill_node(self, pick: float) -> tuple[float, str]:
-        """Its processes notice by themselves that their raylet is gone."""
-        node = self._workers.pop(int(pick * len(self._workers)))
+    def _kill_node(self, pick: float, holding: set[str]) -> tuple[float, str]:
+        """Of one that holds cubes, if any does. Its processes notice by themselves that their raylet is gone."""
+        node = _picked([n for n in self._workers if n.node_id in holding] or self._workers, pick)
+        self._workers.remove(node)
         at = time.monotonic()
         node.kill_raylet()
         self._cluster.remove_node(node, allow_graceful=False)
         return at, node.node_id
+
+    async def _ended_or_left(self, hosts: Sequence[dict[str, Any]], memory: AsyncMemOS) -> None:
+        """Until each of these processes has ended, or none of its cubes is looked for there any more: what still lives
+        may serve calls for a while."""
+        namespace = memory.connect().settings.namespace
+        directory: Any = ray.get_actor(DIRECTORY_NAME, namespace=namespace)
+        async with asyncio.timeout(_PATIENCE_S):
+            for host in hosts:
+                for cube_id in _cubes([host]):
+                    where = host["name"]
+                    while _is_there(host["pid"]) and where == host["name"]:
+                        where = await _asked(directory.whose, cube_id)
+                        await asyncio.sleep(_LOOK_S)
 
     async def _stall(self, host: dict[str, Any], memory: AsyncMemOS) -> tuple[float, list[str], list[str]]:
         """Stops an owner until all its cubes are elsewhere, wakes it up, and asks it to write."""
@@ -157,8 +173,7 @@ def _signal(pid: int, number: signal.Signals) -> float:
 
 def _is_there(pid: int) -> bool:
     try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
+        with open(f"/proc/{pid}/stat") as stat:  # Linux: a zombie is not there
+            return stat.read().rpartition(")")[2].split()[0] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
         return False
-    with open(f"/proc/{pid}/stat") as stat:  # Linux: a zombie is not there
-        return stat.read().rpartition(")")[2].split()[0] != "Z"

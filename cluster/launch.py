@@ -36,6 +36,7 @@ from memos_ray.errors import Invalid, MemosError, Unavailable
 
 _START_TIMEOUT_S = 120.0
 _CONNECT_TIMEOUT_S = 5.0
+_RESTARTING_S = 0.05  # between two calls to a directory that says at once that it is not there
 _HEAD = "node:__internal_head__"  # a resource that Ray gives to the head alone
 _OF_THE_CLIENT = ("address", "call_timeout_s", "namespace", "place_near", "tokenizer")
 _SECRET = frozenset({"embedder_api_key", "reranker_api_key", "llm_api_key"})
@@ -199,8 +200,8 @@ def _end_system(settings: Settings, directory: Any) -> None:
         if host is None:
             continue
         try:
-            ray.get(host.detach_all.remote(), timeout=30.0)
-        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError) as error:
+            ray.get(host.detach_all.remote(), timeout=30.0).unwrap()
+        except (ray.exceptions.RayActorError, ray.exceptions.GetTimeoutError, MemosError) as error:
             logging.getLogger(__name__).warning("host %s did not drain: %s", entry["name"], error)
         ray.kill(host)
     for name in (EMBEDDER_NAME, RERANKER_NAME):
@@ -380,23 +381,27 @@ def _find(name: str, namespace: str) -> Any:
 def _settings_of(directory: Any) -> Settings:
     """Also waits for the directory's process: a worker that cannot start shows as a time-out here.
 
-    Raises `Invalid` if it is of another release than this process."""
+    Raises `Invalid` if it is of another release than this process, `Unavailable` if it does not come up or is ended
+    meanwhile."""
     deadline = time.monotonic() + _START_TIMEOUT_S
     while True:
+        left_s = max(0.0, deadline - time.monotonic())
         try:
-            version: str = ray.get(directory.version.remote(), timeout=deadline - time.monotonic())
+            version: str = ray.get(directory.version.remote(), timeout=left_s)
             if version != __version__:  # what they send each other may have another form
                 raise Invalid(
                     f"the system that runs there is of memos-ray {version}, this process has {__version__}: use the "
                     "same release, or end that system and start it anew",
                     argument="address",
                 )
-            settings: Settings = ray.get(directory.settings.remote(), timeout=deadline - time.monotonic())
+            settings: Settings = ray.get(directory.settings.remote(), timeout=left_s)
             return settings
-        except ray.exceptions.ActorUnavailableError:  # restarting
-            if time.monotonic() > deadline:
-                raise
-        except ray.exceptions.GetTimeoutError as error:
+        except ray.exceptions.ActorDiedError as error:
+            raise Unavailable(f"the directory was ended: {error}", what="directory") from error
+        except (ray.exceptions.ActorUnavailableError, ray.exceptions.GetTimeoutError) as error:
+            if time.monotonic() < deadline:  # it restarts
+                time.sleep(_RESTARTING_S)
+                continue
             raise Unavailable(
                 f"the directory did not come up in {_START_TIMEOUT_S:g} s; Ray's raylet.err says why",
                 what="directory",

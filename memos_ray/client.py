@@ -71,14 +71,15 @@ class Connection:
                     where = await self._locate(cube_id, create, suspect, attempts, request_id)
                 call = Call(cube_id, verb, arguments, request_id, attempts.within_s, attempts.after)
                 return await attempts.one(where.host.call.remote(call), self._unless_moved(where))
-            except _GONE as error:
-                suspect = self._forget(cube_id, where)
-                await attempts.pause(Unavailable(f"the host of {cube_id!r} went away: {error}", what="host"))
-            except TimeoutError:
-                suspect = self._forget(cube_id, where)
-                await attempts.pause(Unavailable(f"the host of {cube_id!r} does not answer", what="host"))
+            except (*_GONE, TimeoutError) as error:
+                if where is None:  # it was the directory, which has yet to hear of a host that failed before
+                    await attempts.pause(_silent("the directory", "directory", error))
+                else:
+                    suspect = self._forget(cube_id, where)
+                    await attempts.pause(_silent(f"the host of {cube_id!r}", "host", error))
             except Moved as error:
-                suspect = self._forget(cube_id, where)
+                if where is not None:
+                    suspect = self._forget(cube_id, where)
                 await attempts.pause(error)
             except Retryable as error:
                 await attempts.pause(error)
@@ -91,7 +92,7 @@ class Connection:
             try:
                 return await attempts.one(getattr(self._directory, method).remote(*args))
             except (*_GONE, TimeoutError) as error:
-                await attempts.pause(Unavailable(f"the directory does not answer: {error}", what="directory"))
+                await attempts.pause(_silent("the directory", "directory", error))
             except Retryable as error:
                 await attempts.pause(error)
 
@@ -161,10 +162,8 @@ class Connection:
         """Drops the cached handle of a cube that is about to get another incarnation."""
         self._located.pop(cube_id, None)
 
-    def _forget(self, cube_id: str, failed: Located | None) -> str | None:
+    def _forget(self, cube_id: str, failed: Located) -> str:
         """Drops a handle that failed, unless another call found a better one meanwhile. Returns its host's name."""
-        if failed is None:
-            return None
         if self._located.get(cube_id) is failed:
             del self._located[cube_id]
         return failed.host_name
@@ -172,6 +171,13 @@ class Connection:
     def close(self) -> None:
         """Ends the Ray cluster if this process started it and no other connection uses it."""
         _siblings.load("cluster.launch").release(self._system)
+
+
+def _silent(who: str, what: str, error: Exception) -> Unavailable:
+    """`_GONE` or a time-out, which says nothing of its own."""
+    if isinstance(error, TimeoutError):
+        return Unavailable(f"{who} does not answer", what=what)
+    return Unavailable(f"{who} went away: {error}", what=what)
 
 
 async def _value(ref: Any) -> Any:

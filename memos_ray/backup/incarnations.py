@@ -18,8 +18,8 @@ import pyarrow as pa
 from memos_ray.config import Settings
 from memos_ray.cube.live import FENCE_COLUMNS
 from memos_ray.cube.opening import fence_off, journal_store, write_incarnation
-from memos_ray.cube.registry import Grant, Registry
-from memos_ray.errors import Conflict, Corrupt, Unavailable
+from memos_ray.cube.registry import CubeRecord, Grant, Registry
+from memos_ray.errors import Conflict, Corrupt, MemosError, Unavailable
 from memos_ray.protocols import Clock
 
 log = logging.getLogger(__name__)
@@ -112,10 +112,28 @@ async def adopt(
             raise Conflict(f"a cube {cube_id!r} was made at the same time")
         return
     await let_go()
+    await switch(settings, registry, record, incarnation, clock=clock)
+
+
+async def switch(
+    settings: Settings, registry: Registry, record: CubeRecord, incarnation: str, *, clock: Clock
+) -> None:
+    """Makes an incarnation the current one of an active cube, in place of the one in `record`, into which nobody
+    acknowledges anything any more once this returns.
+
+    Raises `Conflict` if the record has changed.
+    """
+    cube_id = record.cube_id
     try:
         await fence_off(settings, cube_id, record.incarnation, clock=clock)
-    except Corrupt as error:  # nobody can activate it, and to replace it is what a restore is for
+    except Corrupt as error:  # nobody can activate it, and to replace it is what a reset or a restore is for
         log.warning("the incarnation of %r that is left behind is unreadable: %s", cube_id, error)
     await asyncio.to_thread(
         lambda: registry.compare_and_set(cube_id, record.revision, incarnation=incarnation)
     )
+    # Whoever claimed it since it was fenced off, and looked at the registry before the change, owns it now. A claim
+    # that is still to come finds the registry changed.
+    try:
+        await fence_off(settings, cube_id, record.incarnation, clock=clock)
+    except MemosError as error:
+        log.warning("the old incarnation of %r was not fenced off a second time: %s", cube_id, error)

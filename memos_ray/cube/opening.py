@@ -105,8 +105,8 @@ async def activate(
     """A cube on any storage: see `open_cube`.
 
     `check` is called in a thread once the log is claimed; what it raises ends the activation. It must come after the
-    claim, as whoever changes the registry fences the old incarnation off first: one of the two then sees the other.
-    It and the fold run beside the commit of the `open` row; nothing is answered before all three are done.
+    claim, as whoever changes the registry fences the old incarnation off after the change: one of the two then sees the
+    other. It and the fold run beside the commit of the `open` row; nothing is answered before all three are done.
     """
     begun: list[tuple[Future[_Folded], Future[None] | None]] = []
 

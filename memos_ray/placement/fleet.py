@@ -224,6 +224,12 @@ class Fleet:
         if host.held:
             host.most_bytes = max(host.most_bytes, uss_bytes - host.blank_bytes)
 
+    def strays(self, name: str, uses: Iterable[CubeUse]) -> list[str]:
+        """Cubes that a host says it holds and that are not looked for there: an attach that was given up came about
+        after all. Each takes a place that others are sent to."""
+        cubes = self.hosts[name].cubes if name in self.hosts else {}
+        return [use.cube_id for use in uses if use.cube_id not in cubes]
+
     def _unassign(self, name: str) -> None:
         for shard in [s for s, host in self.shards.items() if host == name]:
             del self.shards[shard]

@@ -23,7 +23,7 @@ class Passivate:
     """Drain the cube, write its checkpoint, and let it go."""
 
     cube_id: str
-    why: str  # "idle", "memory" or "draining"
+    why: str  # "idle" or "memory"
 
 
 @dataclass(frozen=True, slots=True)

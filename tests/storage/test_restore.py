@@ -188,6 +188,25 @@ async def test_replacing_fences_the_old_incarnation_off_and_leaves_it(system, tm
     assert await texts(system, "a") == ["after", "before"]
 
 
+async def test_an_owner_that_claims_between_the_fence_and_the_switch_does_not_go_on(system, tmp_path):
+    await (await system.cube("a")).add(["before"])
+    backup = await system.back_up(tmp_path / "b")
+    loop, change, stale = asyncio.get_running_loop(), system._registry.compare_and_set, []
+
+    def somebody_comes_first(*arguments, **changes):  # of another system on the same storage
+        stale.append(asyncio.run_coroutine_threadsafe(system.active("a"), loop).result())
+        system._active.pop("a")
+        return change(*arguments, **changes)
+
+    system._registry.compare_and_set = somebody_comes_first
+    await system.restore(backup, replace=True)
+    assert stale[0].lost is None  # nobody has told it
+    with pytest.raises(Moved):
+        await stale[0].add_messages(["into what was left behind"], op_id=new_op_id())
+    await stale[0].close()
+    assert await texts(system, "a") == ["before"]
+
+
 async def test_repeating_a_restore_keeps_what_was_written_since_unless_it_is_asked_for(system, tmp_path):
     cube = await system.cube("a")
     await cube.add(["one"])

@@ -21,7 +21,7 @@ class Written:
     acknowledged: list[tuple[int, str, float]]  # (version, text, when), oldest first
     deleting_at: float | None = None  # a delete was sent
     deleted_at: float | None = None  # and acknowledged
-    doubtful: bool = False  # a change whose outcome nobody was told
+    doubtful: bool = False  # an update or a delete whose outcome nobody was told
 
     def version_by(self, at: float) -> int:
         """The version that was acknowledged last before `at`; 0 for none."""
@@ -57,7 +57,7 @@ class Books:
         """A new version was acknowledged."""
         self._written(cube_id, op_id)
         written = self.of(cube_id)[memory_id]
-        if version != written.acknowledged[-1][0] + 1:
+        if version != written.acknowledged[-1][0] + 1 and not written.doubtful:
             self.report("duplicates", f"{cube_id}: {memory_id} went to version {version} at one update")
         written.acknowledged.append((version, text, at))
 
@@ -78,12 +78,21 @@ class Books:
 
     # -- reads ------------------------------------------------------------------------------------------------
 
-    def seen(self, cube_id: str, memory_id: str, version: int | None, began: float, ended: float) -> None:
-        """A read that took from `began` to `ended` showed this version of a memory; None: it was not there."""
+    def seen(
+        self, cube_id: str, memory_id: str, version: int | None, text: str, began: float, ended: float
+    ) -> None:
+        """A read that took from `began` to `ended` showed this version of a memory; None: it was not there.
+
+        A change of unknown outcome takes nothing of what was acknowledged before it back."""
         written = self.of(cube_id).get(memory_id)
-        self.reads += 1
-        if written is None or written.doubtful:
+        if written is None:  # its add has not been answered yet, or never was
             return
+        self.reads += 1
+        told = next((t for v, t, _ in written.acknowledged if v == version), text)
+        if text != told:
+            self.report(
+                "stale writes accepted", f"{cube_id}: {memory_id} {version} is {text!r}, not {told!r}"
+            )
         if version is None:
             self._absent(cube_id, written, began, ended)
         elif written.deleted_at is not None and written.deleted_at < began:
@@ -114,8 +123,6 @@ class Books:
         each operation is in the journal."""
         mine = self.of(cube_id)
         for written in mine.values():
-            if written.doubtful:
-                continue
             version, text, _ = written.acknowledged[-1]
             there = found.get(written.memory_id)
             if written.deleted_at is not None:
@@ -124,6 +131,8 @@ class Books:
             elif there is None:
                 if written.deleting_at is None:
                     self.report("acknowledged writes lost", f"{cube_id}: {written.memory_id} is gone")
+            elif written.doubtful and there[0] > version:
+                continue  # what nobody was told of was done
             elif there != (version, text):
                 kind = "acknowledged writes lost" if there[0] < version else "stale writes accepted"
                 self.report(kind, f"{cube_id}: {written.memory_id} is {there!r}, not {(version, text)!r}")

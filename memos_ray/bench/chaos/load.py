@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from memos_ray.bench.chaos.ledger import Books, Written
@@ -106,26 +106,28 @@ class Traffic:
 
     async def _get(self, cube: AsyncCube, written: Written) -> None:
         began = time.monotonic()
-        version: int | None = None
+        version, text = None, ""
         try:
-            version = (await cube.get(written.memory_id)).version
+            item = await cube.get(written.memory_id)
+            version, text = item.version, item.text
         except NotFound:
             pass
         except MemosError as error:
             self._failed(cube, began, error)
             return
-        self.books.seen(cube.cube_id, written.memory_id, version, began, self._ended(cube, began))
+        self.books.seen(cube.cube_id, written.memory_id, version, text, began, self._ended(cube, began))
 
     async def _list(self, cube: AsyncCube) -> None:
         began = time.monotonic()
         try:
-            items = {item.id: item.version for item in await cube.get_all()}
+            items = {item.id: (item.version, item.text) for item in await cube.get_all()}
         except MemosError as error:
             self._failed(cube, began, error)
             return
         ended = self._ended(cube, began)
         for memory_id in list(self.books.of(cube.cube_id)):
-            self.books.seen(cube.cube_id, memory_id, items.get(memory_id), began, ended)
+            version, text = items.get(memory_id, (None, ""))
+            self.books.seen(cube.cube_id, memory_id, version, text, began, ended)
 
     async def _search(self, cube: AsyncCube, number: int) -> None:
         """Of a search only what it shows can be judged."""
@@ -137,7 +139,7 @@ class Traffic:
             return
         ended = self._ended(cube, began)
         for hit in hits:
-            self.books.seen(cube.cube_id, hit.item.id, hit.item.version, began, ended)
+            self.books.seen(cube.cube_id, hit.item.id, hit.item.version, hit.item.text, began, ended)
 
     def _ended(self, cube: AsyncCube, began: float) -> float:
         ended = time.monotonic()
@@ -149,8 +151,10 @@ class Traffic:
         self.errors.append(f"{type(error).__name__}: {error.message}")
 
 
-def longest_wait(spans: Sequence[Span], at: float, until: float) -> tuple[str, float]:
-    """(cube, seconds): the longest that a caller waited for an answer after `at`, of calls begun before `until`."""
+def longest_wait(spans: Iterable[Span], at: float, until: float) -> tuple[str, float]:
+    """(cube, seconds): the longest that a caller waited for an answer after `at`, of calls begun before `until`.
+
+    To be asked once all these calls have ended: one that still waits is in no list."""
     waits = [(s.ended - max(s.began, at), s.cube_id) for s in spans if s.ended > at and s.began < until]
     if not waits:
         return "", 0.0

@@ -27,7 +27,6 @@ from memos_ray.wire import HostInfo
 
 log = logging.getLogger(__name__)
 
-_DESCRIBE_TIMEOUT_S = 30.0  # a host in the middle of an attach answers when that is done
 _START_TIMEOUT_S = 60.0  # a process that has not come up by then never will
 _NODES_EVERY_S = 2.0
 _SMOOTHING = 0.1
@@ -181,7 +180,8 @@ class FleetKeeper:
             if entry["namespace"] == self._settings.namespace and name.startswith(HOST_PREFIX):
                 with contextlib.suppress(ValueError):  # died since it was listed
                     found[name] = ray.get_actor(name, namespace=self._settings.namespace)
-        infos = await asyncio.gather(*(_describe(h, _DESCRIBE_TIMEOUT_S) for h in found.values()))
+        # What is being attached right now is not told by a pulse: if nobody asks for it, it is sent away later.
+        infos = await asyncio.gather(*(_pulsed(h, self._settings.host_timeout_s) for h in found.values()))
         for (name, handle), info in zip(found.items(), infos, strict=True):
             if info is None:
                 log.warning("host %s does not answer the new directory", name, extra={"host": name})
@@ -219,9 +219,9 @@ class FleetKeeper:
         self._fleet.attached(cube_id, epoch, items, now)
 
 
-async def _describe(handle: Any, timeout_s: float) -> HostInfo | None:
+async def _pulsed(handle: Any, timeout_s: float) -> HostInfo | None:
     try:
-        info: HostInfo = await answer(handle.describe.remote(), timeout_s)
+        info: HostInfo = await answer(handle.pulse.remote(), timeout_s)
     except (TimeoutError, ray.exceptions.RayError):
         return None
     return info

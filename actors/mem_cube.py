@@ -9,6 +9,7 @@ import threading
 import time
 import weakref
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import ray
@@ -201,7 +202,8 @@ class MemCubeActor:
             await held.cube.close()
         finally:
             del held
-            await asyncio.to_thread(release_memory, collect=not self._held)
+            # Beside the answer: whoever moves or resets the cube waits for that.
+            asyncio.get_running_loop().run_in_executor(None, partial(release_memory, collect=not self._held))
 
     async def _look_at_clock(self) -> None:
         while True:

@@ -134,8 +134,9 @@ class Whereabouts:
             if host is not None and not (
                 host.cubes and await self._hosts.answers(name, self._hosts.patience_s())
             ):
+                died = isinstance(error, ray.exceptions.ActorDiedError)  # then its node is well
                 self._hosts.give_up(
-                    name, f"it did not attach {cube_id!r}: {error}", kind="attach", silent=True
+                    name, f"it did not attach {cube_id!r}: {error}", kind="attach", silent=not died
                 )
             return False
         except BaseException:
@@ -224,7 +225,11 @@ class Whereabouts:
                 return True
         finally:
             fleet.unreserve(target, cube_id)
-        await self._activate(record)
+        try:
+            await self._activate(record)
+        except MemosError:
+            fleet.own.discard(cube_id)  # it is on no host now; the next activation decides anew
+            raise
         return True
 
     def _located(self, cube_id: str) -> Located | None:

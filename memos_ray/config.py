@@ -78,6 +78,11 @@ class Settings(BaseSettings):
     own_actor_items: int = Field(
         20_000, ge=1, description="Versions beyond which a cube gets a process of its own."
     )
+    full_busy: float = Field(
+        0.8,
+        gt=0,
+        description="Share of a core at which a shared process gets no more cubes and gives some away.",
+    )
     idle_s: float = Field(900.0, gt=0, description="Time without a call after which a cube is passivated.")
     memory_share: float = Field(
         0.6,

@@ -14,6 +14,7 @@ from memos_ray.memos import AsyncMemOS
 
 Step = Callable[[str, int, int], None]
 _CALLERS = 16
+_ATTACHES = 4  # at once that a process is given; more would start another one
 _QUERIES = ("water", "a friend", "the last journey", "work")
 
 
@@ -30,8 +31,9 @@ async def packed(
     for i, n in enumerate(processes):
         step(f"{len(cubes)} cubes in {n} processes", i, len(processes))
         share = -(-len(cubes) // n)
+        # So many processes and no more, however busy they are: that is what is compared.
         async with system(
-            data, cubes_per_actor=share, warm_actors=n, warm_actors_max=n, idle_s=3600.0
+            data, cubes_per_actor=share, warm_actors=n, warm_actors_max=n, idle_s=3600.0, full_busy=1e6
         ) as memory:
             await wait_for_pool(memory, n)
             handles = [await memory.cube(cube_id) for cube_id in cubes]
@@ -42,8 +44,9 @@ async def _press(
     report: Report, memory: AsyncMemOS, handles: Sequence[AsyncCube], n: int, seconds: float
 ) -> None:
     begun = time.perf_counter()
-    for i in range(0, len(handles), _CALLERS):
-        await asyncio.gather(*(h.get_all(limit=1) for h in handles[i : i + _CALLERS]))
+    together = _ATTACHES * n
+    for i in range(0, len(handles), together):
+        await asyncio.gather(*(h.get_all(limit=1) for h in handles[i : i + together]))
     up = time.perf_counter() - begun
 
     async def search(k: int) -> None:
@@ -61,7 +64,7 @@ async def _press(
     held, bytes_ = sum(len(h["cubes"]) for h in used), sum(h["uss_bytes"] for h in used)
     name = f"{len(handles)} cubes in {n} processes"
     report.check(name, len(used) == n and held == len(handles), f"{held} in {len(used)}")
-    report.figure(f"{name}, activation", len(handles) / up, "cubes/s", note=f"{_CALLERS} at a time")
+    report.figure(f"{name}, activation", len(handles) / up, "cubes/s", note=f"{together} at a time")
     _pressed(report, f"{name}, searches", searches)
     _pressed(report, f"{name}, adds", adds)
     note = f"{bytes_ / 1e6:,.0f} MB that only these processes have (USS)"

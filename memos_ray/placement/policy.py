@@ -42,6 +42,7 @@ class Policy:
             idle_s=settings.idle_s,
             memory_share=settings.memory_share,
             own_items=settings.own_actor_items,
+            full_busy=settings.full_busy,
             changes=settings.changes_per_tick,
             labels=settings.host_labels,
         )

@@ -95,6 +95,8 @@ def chaos(
     report.figure("stopped owners that woke up", found.woken, "", note="each was asked to write")
     for kind in _NEVER:
         report.check(f"0 {kind}", books.wrong[kind] == 0, f"{books.wrong[kind]}")
+    if Fault.STALL in {o.fault for o in found.outcomes}:
+        report.check("a stopped owner woke up and was asked to write", found.woken > 0, f"{found.woken}")
     report.check(
         "every fault was got over", all(o.recovered for o in found.outcomes), f"{len(found.outcomes)} faults"
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,9 @@ from memos_ray.errors import MemosError, Unavailable
 from memos_ray.models.encoded import Documents
 from memos_ray.retrieval.query_vectors import QueryVectors
 from memos_ray.wire import EmbedderInfo
+
+_RETRY_S = 0.5
+_RESTART_S = 10.0  # a restart, model and all: documents wait for it, queries rather do without vectors
 
 
 class RemoteEmbedder:
@@ -51,7 +55,9 @@ class RemoteEmbedder:
 
     async def encode_documents(self, texts: Sequence[str], contexts: Sequence[str]) -> Documents:
         """See `BatchingEmbedder.encode_documents`. Waits through one restart of the actor before it gives up."""
-        value: Documents = await self._ask("encode_documents", list(texts), list(contexts))
+        value: Documents = await self._ask(
+            "encode_documents", list(texts), list(contexts), through_s=_RESTART_S
+        )
         return value
 
     async def encode_query(self, text: str) -> QueryVectors:
@@ -59,21 +65,22 @@ class RemoteEmbedder:
         value: QueryVectors = await self._ask("encode_query", text)
         return value
 
-    async def _ask(self, method: str, *args: Any) -> Any:
+    async def _ask(self, method: str, *args: Any, through_s: float = _RETRY_S) -> Any:
+        """`through_s`: for so long an actor that has died, and that Ray restarts, is asked again."""
         request_id = logs.request_id()
         for_whom = {} if request_id is None else {"request_id": request_id}
-        for attempt in (1, 2):
+        give_up_at = time.monotonic() + through_s
+        while True:
             try:
                 reply = await answer(getattr(self._handle, method).remote(*args, **for_whom), self._timeout_s)
                 return reply.unwrap()
             except (TimeoutError, ray.exceptions.RayActorError) as error:
-                if attempt == 2:
+                if time.monotonic() >= give_up_at:
                     raise Unavailable(f"the embedder does not answer: {error}", what="embedder") from error
-                await asyncio.sleep(0.5)
+                await asyncio.sleep(_RETRY_S)
             except MemosError:
                 raise
             except Exception as error:  # such as an answer that got lost with a node
                 raise Unavailable(
                     f"the embedder failed: {type(error).__name__}: {error}", what="embedder"
                 ) from error
-        raise AssertionError("unreachable")

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
+_HEARD_S = 3.0  # a host that answered so lately says that its node is well
 _SMOOTHING_S = 10.0  # time constant of busy shares and call rates
 _ATTACHES = 2048  # remembered: more than the largest pool can follow within its window
 
@@ -184,7 +185,11 @@ class Fleet:
         return host
 
     def lost(self, name: str, now: float, *, silent_s: float = 0.0) -> list[str]:
-        """A host process is gone. Returns its cubes. `silent_s`: it fell silent, and so may its node have."""
+        """A host process is gone. Returns its cubes.
+
+        `silent_s`: it fell silent; for so long its node is suspected to have as well, unless another host on it was
+        heard of a moment ago.
+        """
         host = self.hosts.pop(name, None)
         if host is None:
             return []
@@ -192,7 +197,8 @@ class Fleet:
         self._used[host.node_id] = self.used_bytes(host.node_id) - host.uss_bytes
         self._unassign(name)
         node = self.nodes.get(host.node_id)
-        if node is not None and silent_s > 0:
+        heard = any(other.ready and now - other.seen_at < _HEARD_S for other in self.on(host.node_id))
+        if node is not None and silent_s > 0 and not heard:
             node.suspect_until = now + silent_s
         for cube_id in host.cubes:
             if (cube := self.cubes.get(cube_id)) is not None and cube.host == name:

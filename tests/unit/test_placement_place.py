@@ -200,3 +200,14 @@ def test_bytes_of_a_cube_are_its_part_of_what_the_host_took():
     hold(fleet, "h1", "c2", items=300)
     fleet.pulse("h1", 140 * MB, (), 1.0)
     assert fleet.bytes_of(fleet.cubes["c2"]) == 30 * MB
+
+
+def test_a_node_is_suspected_if_nobody_on_it_was_heard_of_lately():
+    fleet = fleet_of(["a"])
+    for name in ("h1", "h2", "h3"):
+        host_on(fleet, name)
+    fleet.pulse("h2", 1, (), 10.0)
+    fleet.lost("h1", 12.0, silent_s=30.0)
+    assert fleet.nodes["a"].suspect_until < 12.0
+    fleet.lost("h3", 14.0, silent_s=30.0)
+    assert fleet.nodes["a"].suspect_until == 44.0

@@ -30,7 +30,7 @@ async def packed(
     """All of `cubes` active at once in so many processes, searched and written by concurrent callers."""
     for i, n in enumerate(processes):
         step(f"{len(cubes)} cubes in {n} processes", i, len(processes))
-        share = -(-len(cubes) // n)
+        share = -(-len(cubes) // n) + 2 * _ATTACHES  # a little room, or the last ones would have to wait
         # So many processes and no more, however busy they are: that is what is compared.
         async with system(
             data, cubes_per_actor=share, warm_actors=n, warm_actors_max=n, idle_s=3600.0, full_busy=1e6
@@ -44,7 +44,7 @@ async def _press(
     report: Report, memory: AsyncMemOS, handles: Sequence[AsyncCube], n: int, seconds: float
 ) -> None:
     begun = time.perf_counter()
-    together = _ATTACHES * n
+    together = max(1, _ATTACHES * n // 2)
     for i in range(0, len(handles), together):
         await asyncio.gather(*(h.get_all(limit=1) for h in handles[i : i + together]))
     up = time.perf_counter() - begun

@@ -14,6 +14,7 @@ from typing import Any
 
 from memos_ray.errors import Invalid
 from memos_ray.placement.costs import Costs, Time
+from memos_ray.storage.costs import ACTIVATION, COMMIT, CONFIRM, FIRST_SEARCH, PASSIVATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,10 @@ class Constant:
 
 _HERE = "one process, 12 cubes, synthetic memories of 30 words, 2 shared cores"
 _CORE = "docs/benchmarks.md, `memos-ray bench core`"
-_REAL = "`memos-ray bench simulated`"
 _FLEET = "`Fleet`, 20,000 cubes in 200 hosts, unpickling what hosts say included"
 _DIRECTORY = "the directory's process on a real system, 2 shared cores"
+_COUNTED = "`memos_ray.storage.costs`"
+_UP_AND_DOWN = (ACTIVATION, FIRST_SEARCH, PASSIVATION)
 _STORED = "a cube of 1,000 memories in 50 commits"
 
 CONSTANTS: Mapping[str, Constant] = {
@@ -66,20 +68,23 @@ CONSTANTS: Mapping[str, Constant] = {
     # storage
     "journal_bytes": Constant(1.3e3, "B", f"each memory; {_STORED}, with the versions kept"),
     "vector_bytes": Constant(4.0e3, "B", f"each memory, MiniLM's vector and those of tokens; {_STORED}"),
+    "checkpoint_bytes": Constant(
+        4.0e3, "B", "each memory, vectors once more; `python -m memos_ray.bench.activation`, 1,000 to 100,000"
+    ),
     "cube_files": Constant(177.0, "files", f"{_STORED}; ten minutes of versions kept"),
     "registry_row_bytes": Constant(200.0, "B", "a row's ids, embedder, state and times: an estimate"),
-    "puts_per_commit": Constant(
-        3.0, "requests", "20 adds made 65 objects: data, transaction and manifest each"
-    ),
-    "lists_per_commit": Constant(1.0, "requests", "the check that what was committed is the latest version"),
+    "puts_per_commit": Constant(COMMIT.puts, "requests", _COUNTED),
+    "lists_per_commit": Constant(COMMIT.lists, "requests", _COUNTED),
     "lists_per_read": Constant(
-        1.0, "requests", "an owner that confirmed over 1 s ago looks for a later version"
+        CONFIRM.lists, "requests", f"an owner that confirmed over 1 s ago; {_COUNTED}"
     ),
     "gets_per_activation": Constant(
-        37.0, "requests", "Lance's own count for journal and vectors of 9 fragments, 1,000 memories"
+        sum(step.gets for step in _UP_AND_DOWN), "requests", f"with the first search; {_COUNTED}"
     ),
     "puts_per_activation": Constant(
-        8.0, "requests", "a claim and an open row: 6 objects seen, and 2 checks of the latest version"
+        sum(step.puts + step.lists for step in _UP_AND_DOWN),
+        "requests",
+        f"listings too, which cost as much; with the first search and the passivation; {_COUNTED}",
     ),
     "commit_s": Constant(3e-3, "s", f"{_CORE}: a bare Lance commit in a folder"),
     "append_s": Constant(33e-3, "s", "a commit on s3:// (a server on loopback)"),

@@ -202,7 +202,8 @@ def _plan(d: Demand, k: Mapping[str, float]) -> SystemPlan:
     cells_by = max((b for b in bounds if b.unit != "1/s"), key=lambda b: b.needed)
     cells = cells_by.needed
     nodes = workers + (cells if workers > 1 else 0)  # a head for each cell; one machine is its own
-    storage = d.cubes * (d.items * (k["journal_bytes"] + k["vector_bytes"]) + k["registry_row_bytes"])
+    item_bytes = k["journal_bytes"] + k["vector_bytes"] + k["checkpoint_bytes"]
+    storage = d.cubes * (d.items * item_bytes + k["registry_row_bytes"])
     prices = d.root == "s3"
     return SystemPlan(
         demand=d,
